@@ -1,0 +1,79 @@
+#include "base/cpu.h"
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+
+#include "base/error.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace dlcore {
+
+namespace {
+
+struct Features {
+  bool avx2 = false, avx512 = false, avx512_bf16 = false;
+};
+
+Features read_features() {
+  Features f;
+#if defined(__x86_64__)
+  unsigned a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
+  const bool osxsave = c & bit_OSXSAVE, fma = c & bit_FMA, avx = c & bit_AVX;
+  if (!osxsave || !avx) return f;
+  // The operating system must save the wide registers on a task switch: bits 1-2 for ymm, 5-7 for zmm.
+  uint32_t lo, hi;
+  __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+  const bool ymm = (lo & 0x6) == 0x6, zmm = (lo & 0xe6) == 0xe6;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return f;
+  f.avx2 = ymm && fma && (b & bit_AVX2);
+  f.avx512 = f.avx2 && zmm && (b & bit_AVX512F) && (b & bit_AVX512BW) && (b & bit_AVX512DQ) && (b & bit_AVX512VL);
+  if (f.avx512 && a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) f.avx512_bf16 = a & (1u << 5);
+#endif
+  return f;
+}
+
+const Features& features() {
+  static const Features f = read_features();
+  return f;
+}
+
+Isa initial_isa() {
+  const Isa best = detected_isa();
+  const char* wanted = std::getenv("DLCORE_MAX_ISA");
+  if (!wanted || !*wanted) return best;
+  const Isa limit = parse_isa(wanted);
+  return limit < best ? limit : best;
+}
+
+std::atomic<Isa>& isa_slot() {
+  static std::atomic<Isa> isa{initial_isa()};
+  return isa;
+}
+
+}  // namespace
+
+Isa detected_isa() { return features().avx512 ? Isa::Avx512 : features().avx2 ? Isa::Avx2 : Isa::Ref; }
+Isa current_isa() { return isa_slot().load(std::memory_order_relaxed); }
+
+void set_isa(Isa isa) {
+  DLCORE_CHECK(isa <= detected_isa(), Value, "this machine cannot run ", name_of(isa), "; its best is ",
+               name_of(detected_isa()));
+  isa_slot().store(isa, std::memory_order_relaxed);
+}
+
+std::string_view name_of(Isa isa) { return isa == Isa::Avx512 ? "avx512" : isa == Isa::Avx2 ? "avx2" : "ref"; }
+
+Isa parse_isa(std::string_view name) {
+  for (Isa isa : {Isa::Ref, Isa::Avx2, Isa::Avx512})
+    if (name_of(isa) == name) return isa;
+  fail(ErrorKind::Value, "unknown instruction set '", name, "' (DLCORE_MAX_ISA): expected ref, avx2 or avx512");
+}
+
+bool has_avx512_bf16() { return features().avx512_bf16; }
+
+}  // namespace dlcore

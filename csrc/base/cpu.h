@@ -1,0 +1,17 @@
+// Which instruction set the kernels use: what processor and operating system allow (cpuid and xgetbv), lowered by
+// DLCORE_MAX_ISA = ref | avx2 | avx512 or by set_isa.
+#pragma once
+#include <string_view>
+
+namespace dlcore {
+
+enum class Isa { Ref, Avx2, Avx512 };
+
+Isa detected_isa();          // the best this machine can run
+Isa current_isa();           // the one kernels bound from now on will use
+void set_isa(Isa isa);       // throws Error(Value) when the machine cannot run it
+std::string_view name_of(Isa isa);
+Isa parse_isa(std::string_view name);
+bool has_avx512_bf16();
+
+}  // namespace dlcore

@@ -1,0 +1,82 @@
+// Vectors for the kernels: GCC/Clang vector types at the width of the instruction set being built, and the few things a
+// vector type cannot say (fma, masked loads and stores, rounding), the only intrinsics in the project. Files that include this
+// are compiled once for each instruction set, with DLCORE_ISA=avx2 or avx512, and keep everything in that namespace: they use
+// no std:: headers with inline functions, which the linker might share with code for lesser processors.
+#pragma once
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef DLCORE_ISA
+#error "this file is compiled per instruction set: define DLCORE_ISA"
+#endif
+
+#define DLCORE_INLINE inline __attribute__((always_inline))
+
+namespace dlcore::DLCORE_ISA {
+
+#ifdef __AVX512F__
+inline constexpr int W = 16;
+#else
+inline constexpr int W = 8;
+#endif
+
+typedef float VF __attribute__((vector_size(4 * W)));
+typedef int32_t VI __attribute__((vector_size(4 * W)));    // also the type of VF's comparisons: 0 or -1 a lane
+typedef uint32_t VU __attribute__((vector_size(4 * W)));
+typedef float VFu __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef int32_t VIu __attribute__((vector_size(4 * W), aligned(4), may_alias));
+
+DLCORE_INLINE VF load(const float* p) { return *reinterpret_cast<const VFu*>(p); }
+DLCORE_INLINE void store(float* p, VF v) { *reinterpret_cast<VFu*>(p) = v; }
+DLCORE_INLINE VI load(const int32_t* p) { return *reinterpret_cast<const VIu*>(p); }
+DLCORE_INLINE void store(int32_t* p, VI v) { *reinterpret_cast<VIu*>(p) = v; }
+DLCORE_INLINE VF splat(float x) { return x - VF{}; }   // x - 0 keeps every x, -0 and NaN included
+DLCORE_INLINE VI splat(int32_t x) { return x - VI{}; }
+DLCORE_INLINE VI as_int(VF v) { return reinterpret_cast<VI>(v); }
+DLCORE_INLINE VF as_float(VI v) { return reinterpret_cast<VF>(v); }
+DLCORE_INLINE VF select(VI mask, VF a, VF b) { return mask ? a : b; }
+DLCORE_INLINE VI select(VI mask, VI a, VI b) { return mask ? a : b; }
+DLCORE_INLINE VF to_float(VI v) { return __builtin_convertvector(v, VF); }
+DLCORE_INLINE VI to_int(VF v) { return __builtin_convertvector(v, VI); }   // toward zero; out of range is INT_MIN
+
+#ifdef __AVX512F__
+DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm512_sqrt_ps((__m512)v); }
+DLCORE_INLINE VF round_even(VF v) { return (VF)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+DLCORE_INLINE VF floor(VF v) { return (VF)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+DLCORE_INLINE VF ceil(VF v) { return (VF)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+// The first n (0 <= n <= W) elements; the others are 0 and their memory is not touched.
+DLCORE_INLINE VF load_partial(const float* p, int n) { return (VF)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+DLCORE_INLINE void store_partial(float* p, VF v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
+DLCORE_INLINE VF gather(const float* base, VI index) { return (VF)_mm512_i32gather_ps((__m512i)index, base, 4); }
+#else
+DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm256_sqrt_ps((__m256)v); }
+DLCORE_INLINE VF round_even(VF v) { return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+DLCORE_INLINE VF floor(VF v) { return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+DLCORE_INLINE VF ceil(VF v) { return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+DLCORE_INLINE __m256i first_lanes(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+DLCORE_INLINE VF load_partial(const float* p, int n) { return (VF)_mm256_maskload_ps(p, first_lanes(n)); }
+DLCORE_INLINE void store_partial(float* p, VF v, int n) { _mm256_maskstore_ps(p, first_lanes(n), (__m256)v); }
+DLCORE_INLINE VF gather(const float* base, VI index) { return (VF)_mm256_i32gather_ps(base, (__m256i)index, 4); }
+#endif
+
+// The 16 virtual lanes of a reduction along contiguous memory (docs/ops.md, lanes16), whatever the hardware's width.
+inline constexpr int kLanes = 16;
+struct Lanes {
+  VF v[kLanes / W];
+};
+DLCORE_INLINE Lanes zero_lanes() { return Lanes{}; }
+// The fixed tree: l + 8, l + 4, l + 2, l + 1.
+DLCORE_INLINE float sum_lanes(const Lanes& a) {
+  float t[kLanes];
+  for (int i = 0; i < kLanes / W; ++i) store(t + i * W, a.v[i]);
+  for (int step = kLanes / 2; step > 0; step /= 2)
+    for (int l = 0; l < step; ++l) t[l] += t[l + step];
+  return t[0];
+}
+
+}  // namespace dlcore::DLCORE_ISA
