@@ -1,8 +1,8 @@
 #include "base/alloc.h"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
-#include <algorithm>
 #include <map>
 #include <mutex>
 #include <new>

@@ -43,6 +43,7 @@ class Attrs {
   std::vector<std::pair<std::string, AttrValue>> items_;  // sorted by name
 };
 
-std::string to_string(const Attrs& attrs);  // {axes=[0,1], eps=1e-05, layout="nhwc"}; reals round-trip and are told from integers
+std::string to_string(
+    const Attrs& attrs);  // {axes=[0,1], eps=1e-05, layout="nhwc"}; reals round-trip and are told from integers
 
 }  // namespace dlcore

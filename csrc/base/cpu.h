@@ -7,9 +7,9 @@ namespace dlcore {
 
 enum class Isa { Ref, Avx2, Avx512 };
 
-Isa detected_isa();          // the best this machine can run
-Isa current_isa();           // the one kernels bound from now on will use
-void set_isa(Isa isa);       // throws Error(Value) when the machine cannot run it
+Isa detected_isa();     // the best this machine can run
+Isa current_isa();      // the one kernels bound from now on will use
+void set_isa(Isa isa);  // throws Error(Value) when the machine cannot run it
 std::string_view name_of(Isa isa);
 Isa parse_isa(std::string_view name);
 bool has_avx512_bf16();

@@ -33,8 +33,8 @@ template <class... Args>
 }  // namespace dlcore
 
 // The message is only built when the check fails: DLCORE_CHECK(a == b, Value, "[op] sizes differ: ", a, " and ", b).
-#define DLCORE_CHECK(condition, kind, ...)                              \
-  do {                                                                  \
-    if (!(condition)) [[unlikely]]                                      \
-      ::dlcore::fail(::dlcore::ErrorKind::kind, __VA_ARGS__);           \
+#define DLCORE_CHECK(condition, kind, ...)                    \
+  do {                                                        \
+    if (!(condition)) [[unlikely]]                            \
+      ::dlcore::fail(::dlcore::ErrorKind::kind, __VA_ARGS__); \
   } while (false)

@@ -86,8 +86,9 @@ class Pool {
     }
   }
 
-  // The cursor holds the job's number and how many chunks are not yet taken; whoever lowers it owns a chunk, and the job
-  // cannot end, nor its fields change, before that chunk is done. A late thread sees another number and takes nothing stale.
+  // The cursor holds the job's number and how many chunks are not yet taken; whoever lowers it owns a chunk, and the
+  // job cannot end, nor its fields change, before that chunk is done. A late thread sees another number and takes
+  // nothing stale.
   void drain() {
     uint64_t c = cursor_.load(std::memory_order_acquire);
     while (const uint32_t left = static_cast<uint32_t>(c)) {
@@ -131,8 +132,14 @@ Pool& pool() {
   if (!g_pool.load(std::memory_order_acquire)) {
     static std::once_flag once;
     std::call_once(once, [] {
-      pthread_atfork([] { if (Pool* p = g_pool.load()) p->lock(); }, [] { if (Pool* p = g_pool.load()) p->unlock(); },
-                     [] { g_pool.store(new Pool); });
+      pthread_atfork(
+          [] {
+            if (Pool* p = g_pool.load()) p->lock();
+          },
+          [] {
+            if (Pool* p = g_pool.load()) p->unlock();
+          },
+          [] { g_pool.store(new Pool); });
     });
     g_pool.store(new Pool, std::memory_order_release);
   }

@@ -22,7 +22,7 @@ void parallel_for(int64_t chunks, int64_t cycles, F&& body) {
 }
 
 int num_threads();
-void set_num_threads(int n);     // n >= 1; throws Error(Value)
-int default_num_threads();       // DLCORE_NUM_THREADS, else what affinity and cgroup quota allow
+void set_num_threads(int n);  // n >= 1; throws Error(Value)
+int default_num_threads();    // DLCORE_NUM_THREADS, else what affinity and cgroup quota allow
 
 }  // namespace dlcore

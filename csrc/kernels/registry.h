@@ -1,5 +1,6 @@
-// The one way to a kernel. A backend adds, for each op it knows, a function that binds a call (types and attributes, known
-// once per plan) to code (pointers, known at each run). A loaded library fills the same registry: see docs/adding-an-op.md.
+// The one way to a kernel. A backend adds, for each op it knows, a function that binds a call (types and attributes,
+// known once per plan) to code (pointers, known at each run). A loaded library fills the same registry: see
+// docs/adding-an-op.md.
 #pragma once
 #include <functional>
 #include <memory>
@@ -20,15 +21,15 @@ struct KernelSpec {
 };
 
 struct RunArgs {
-  const void* const* in;   // one pointer an input, at least aligned to its element
-  void* const* out;        // one pointer an output; may equal an input's where the op's in_place says so
-  void* workspace;         // BoundKernel::workspace bytes, aligned to 64, contents undefined
+  const void* const* in;  // one pointer an input, at least aligned to its element
+  void* const* out;       // one pointer an output; may equal an input's where the op's in_place says so
+  void* workspace;        // BoundKernel::workspace bytes, aligned to 64, contents undefined
 };
 
 struct BoundKernel {
   std::function<void(const RunArgs&)> run;
   size_t workspace = 0;
-  std::string_view backend;                        // filled in by the registry
+  std::string_view backend;  // filled in by the registry
   explicit operator bool() const { return static_cast<bool>(run); }
 };
 
@@ -45,9 +46,10 @@ class Registry {
   virtual std::vector<std::string> backends(std::string_view op) const = 0;
 };
 
-Registry& registry();   // ref and cpu are in it from the start
+Registry& registry();  // ref and cpu are in it from the start
 
-// A loadable backend is a shared library with this entry point: extern "C" int dlcore_register_backend(dlcore::Registry*).
+// A loadable backend is a shared library with this entry point: extern "C" int
+// dlcore_register_backend(dlcore::Registry*).
 inline constexpr const char* kBackendEntry = "dlcore_register_backend";
 
 }  // namespace dlcore

@@ -23,8 +23,8 @@ Tensor::Tensor(TensorType type) : type_(std::move(type)) {
 }
 
 Tensor::Tensor(TensorType type, std::shared_ptr<Buffer> buffer) : type_(std::move(type)), buffer_(std::move(buffer)) {
-  DLCORE_CHECK(buffer_ && buffer_->size() >= nbytes(), Value, "a tensor of type ", to_string(type_), " needs ", nbytes(),
-               " bytes, the buffer holds ", buffer_ ? buffer_->size() : 0);
+  DLCORE_CHECK(buffer_ && buffer_->size() >= nbytes(), Value, "a tensor of type ", to_string(type_), " needs ",
+               nbytes(), " bytes, the buffer holds ", buffer_ ? buffer_->size() : 0);
 }
 
 Tensor Tensor::zeros(TensorType type) {

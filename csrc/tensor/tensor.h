@@ -9,8 +9,8 @@ namespace dlcore {
 
 class Buffer {
  public:
-  explicit Buffer(size_t bytes);                                              // own memory, from the caching allocator
-  Buffer(void* data, size_t bytes, std::function<void()> release);            // borrowed: release() when the last user goes
+  explicit Buffer(size_t bytes);                                    // own memory, from the caching allocator
+  Buffer(void* data, size_t bytes, std::function<void()> release);  // borrowed: release() when the last user goes
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -26,8 +26,8 @@ class Buffer {
 class Tensor {
  public:
   Tensor() = default;
-  explicit Tensor(TensorType type);                                           // uninitialised
-  Tensor(TensorType type, std::shared_ptr<Buffer> buffer);                    // throws when the buffer is too small
+  explicit Tensor(TensorType type);                         // uninitialised
+  Tensor(TensorType type, std::shared_ptr<Buffer> buffer);  // throws when the buffer is too small
   static Tensor zeros(TensorType type);
 
   const TensorType& type() const { return type_; }
@@ -35,13 +35,16 @@ class Tensor {
   const Shape& shape() const { return type_.shape; }
   bool defined() const { return buffer_ != nullptr; }
   void* data() const { return buffer_ ? buffer_->data() : nullptr; }
-  template <class T> T* ptr() const { return static_cast<T*>(data()); }
+  template <class T>
+  T* ptr() const {
+    return static_cast<T*>(data());
+  }
   size_t nbytes() const { return static_cast<size_t>(byte_size(type_)); }
   const std::shared_ptr<Buffer>& buffer() const { return buffer_; }
 
   Tensor clone() const;
-  void copy_from(const Tensor& other);                                        // same type required; throws Error(Value)
-  Tensor reshaped(Shape shape) const;                                         // shares the buffer
+  void copy_from(const Tensor& other);  // same type required; throws Error(Value)
+  Tensor reshaped(Shape shape) const;   // shares the buffer
 
  private:
   TensorType type_;

@@ -1,0 +1,93 @@
+#include "runtime/program.h"
+
+#include "base/alloc.h"
+#include "base/cpu.h"
+#include "base/parallel.h"
+#include "python/convert.h"
+
+namespace dlcore {
+
+namespace {
+
+py::tuple describe(const std::string& name, const TensorType& type) {
+  return py::make_tuple(name, std::string(name_of(type.dtype)), to_tuple(type.shape));
+}
+
+}  // namespace
+
+void bind_program(py::module_& m) {
+  py::class_<Program>(m, "Program")
+      .def(py::init(
+               [](const Graph& g, const std::optional<std::vector<std::string>>& passes, const std::string& backend) {
+                 const py::gil_scoped_release nogil;
+                 return std::make_unique<Program>(g, passes ? &*passes : nullptr, backend);
+               }),
+           py::arg("graph"), py::kw_only(), py::arg("passes") = py::none(), py::arg("backend") = "")
+      .def("inputs",
+           [](const Program& p) {
+             py::list rows;
+             for (const Leaf* l : p.leaves(Role::Input)) rows.append(describe(l->name, p.graph().type(l->value)));
+             return rows;
+           })
+      .def("outputs",
+           [](const Program& p) {
+             py::list rows;
+             for (const Output& o : p.graph().outputs) rows.append(describe(o.name, p.graph().type(o.value)));
+             return rows;
+           })
+      .def("states",
+           [](const Program& p) {
+             py::list rows;
+             for (const Leaf* l : p.states()) rows.append(describe(l->name, p.graph().type(l->value)));
+             return rows;
+           })
+      .def("bind", &Program::bind, py::arg("name"), py::arg("data"))
+      .def("run", &Program::run, py::arg("inputs"), py::call_guard<py::gil_scoped_release>())
+      .def("text", [](const Program& p) { return print(p.graph()); })
+      .def("plan_text", [](const Program& p) { return print(p.graph(), p.plan()); })
+      .def(
+          "profile",
+          [](Program& p, const std::vector<Tensor>& inputs, int repeat) {
+            std::vector<ProfileRow> rows;
+            {
+              const py::gil_scoped_release nogil;
+              rows = p.profile(inputs, repeat);
+            }
+            py::list out;
+            for (const ProfileRow& r : rows) {
+              py::dict d;
+              d["op"] = r.op;
+              d["where"] = r.where;
+              d["backend"] = r.backend;
+              d["ms"] = r.milliseconds;
+              d["shape"] = to_tuple(r.type.shape);
+              d["bytes"] = r.bytes;
+              out.append(d);
+            }
+            return out;
+          },
+          py::arg("inputs"), py::arg("repeat") = 10)
+      .def_property_readonly("arena_bytes", &Program::arena_bytes);
+
+  m.def(
+      "run_op",
+      [](const std::string& op, const std::vector<Tensor>& inputs, const py::dict& attrs, const std::string& backend) {
+        const Attrs a = to_attrs(attrs);
+        const py::gil_scoped_release nogil;
+        return run_op(op, inputs, a, backend);
+      },
+      py::arg("op"), py::arg("inputs"), py::arg("attrs") = py::dict(), py::arg("backend") = "");
+  m.def(
+      "backends", [](const std::string& op) { return registry().backends(op); }, py::arg("op"));
+  m.def("isa", [] { return std::string(name_of(current_isa())); });
+  m.def("detected_isa", [] { return std::string(name_of(detected_isa())); });
+  m.def(
+      "set_isa", [](const std::string& name) { set_isa(parse_isa(name)); }, py::arg("name"));
+  m.def("num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("allocation_count", &allocation_count);
+  m.def("allocated_bytes", &allocated_bytes);
+  m.def("load_backend", &load_backend, py::arg("path"));
+}
+
+}  // namespace dlcore
