@@ -16,10 +16,10 @@ using GradFn = std::vector<ValueId> (*)(Graph& g, const Node& node, std::span<co
 using DecomposeFn = std::vector<ValueId> (*)(Graph& g, const Node& node);
 
 enum OpFlag : uint32_t {
-  kElementwise = 1,   // output element i depends on (broadcast) input elements i only
+  kElementwise = 1,  // output element i depends on (broadcast) input elements i only
   kCommutative = 2,
-  kView = 4,          // output is input 0's memory under another shape
-  kZeroGrad = 8,      // derivative is zero (comparisons, rounding, stop_gradient)
+  kView = 4,      // output is input 0's memory under another shape
+  kZeroGrad = 8,  // derivative is zero (comparisons, rounding, stop_gradient)
 };
 
 struct InPlace {
@@ -28,18 +28,21 @@ struct InPlace {
 
 struct OpDef {
   std::string_view name;
-  int min_inputs = 1, max_inputs = 1;   // max -1: any number
+  int min_inputs = 1, max_inputs = 1;  // max -1: any number
   InferFn infer = nullptr;
   GradFn grad = nullptr;
   uint32_t flags = 0;
   std::vector<InPlace> in_place = {};
-  DecomposeFn decompose = nullptr;      // for ops whose derivative is that of their decomposition
+  DecomposeFn decompose = nullptr;  // for ops whose derivative is that of their decomposition
 };
 
-const OpDef* find_op(std::string_view name);   // nullptr when unknown
-const OpDef& get_op(std::string_view name);    // throws Error(Key)
-std::vector<const OpDef*> all_ops();           // sorted by name
-void register_op(OpDef def);                   // families call this from register_*_ops(), listed in ops/registry.cpp
+const OpDef* find_op(std::string_view name);  // nullptr when unknown
+const OpDef& get_op(std::string_view name);   // throws Error(Key)
+std::vector<const OpDef*> all_ops();          // sorted by name
+void register_op(OpDef def);                  // families call this from register_*_ops(), listed in ops/registry.cpp
+
+// Checks arity and infers the output types.
+Types infer_types(const OpDef& def, std::span<const TensorType> inputs, const Attrs& attrs);
 
 // Infers the output types, checks arity, appends the node. Errors carry "[op] …" and, if given, the layer's path.
 std::vector<ValueId> emit(Graph& g, std::string_view op, std::vector<ValueId> inputs, Attrs attrs = {},
