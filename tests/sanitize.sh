@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# sanitize.sh BUILD PYTHON: the core's tests on a build made with -fsanitize=address,undefined.
+set -euo pipefail
+build=$1 python=$2
+site=$(mktemp -d)
+trap 'rm -rf "$site"' EXIT
+cp -r python/dlcore "$site/dlcore"
+cp "$build"/_core*.so "$site/dlcore/"
+export PYTHONPATH=$site:$PWD PYTHONMALLOC=malloc
+# Python itself leaves memory behind at its end: leaks are not looked for.
+export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so) $(g++ -print-file-name=libstdc++.so.6)" \
+  "$python" -m pytest tests/ops/test_forward.py tests/core -q -p no:cacheprovider -m "not slow"
