@@ -1,0 +1,183 @@
+// Images run channels-last (NHWC) between convolutions and poolings, as the kernels like them; transposes stay at the edges,
+// where a value meets an op whose order of arithmetic is tied to the axes' order. The walk keeps, for each value of the old
+// graph, its form with the old axes (the rewrite's map) and, if one was made, its NHWC form.
+#include <algorithm>
+
+#include "base/error.h"
+#include "passes/passes.h"
+#include "passes/rewrite.h"
+
+namespace dlcore {
+
+namespace {
+
+// Which inputs and outputs of an op are images (bit i: number i).
+struct Spatial {
+  std::string_view op;
+  unsigned inputs, outputs;
+};
+constexpr Spatial kSpatial[] = {
+    {"conv2d", 1, 1},          {"conv2d_backward_data", 1, 1}, {"conv2d_backward_weight", 3, 0},
+    {"max_pool2d", 1, 3},      {"max_pool2d_backward", 3, 1},  {"max_pool2d_gather", 3, 1},
+    {"avg_pool2d", 1, 1},      {"avg_pool2d_backward", 1, 1},
+};
+constexpr Spatial kBatchNorm[] = {{"batch_norm", 1, 1}, {"batch_norm_backward", 3, 1}};
+
+template <size_t n>
+const Spatial* find(const Spatial (&table)[n], std::string_view op) {
+  const auto it = std::find_if(std::begin(table), std::end(table), [&](const Spatial& s) { return s.op == op; });
+  return it == std::end(table) ? nullptr : it;
+}
+
+const Spatial* spatial(const Node& node) {
+  const Spatial* s = find(kSpatial, node.op);
+  return s && node.attrs.text_or("layout", "nchw") == "nchw" ? s : nullptr;
+}
+
+constexpr int64_t kMoved[4] = {0, 3, 1, 2};  // where each axis of NCHW stands in NHWC
+
+template <class List>
+List channels_last(const List& nchw) {
+  return {nchw[0], nchw[2], nchw[3], nchw[1]};
+}
+
+class Layout {
+ public:
+  explicit Layout(const Graph& g) : g_(g), r_(g), nhwc_(g.values.size(), kNone), native_(g.values.size(), 0) {}
+
+  Graph run() {
+    for (const Node& node : g_.nodes)
+      if (!convert(node)) keep(node);
+    for (const Output& o : g_.outputs) nchw(o.value);
+    for (const Update& u : g_.updates) nchw(u.value);
+    return eliminate_dead_code(r_.finish());
+  }
+
+ private:
+  bool convert(const Node& node) {
+    if (const Spatial* s = spatial(node)) {
+      Node copy = node;
+      copy.attrs.set("layout", std::string("nhwc"));
+      emit_images(node, std::move(copy), s->inputs, s->outputs);
+      return true;
+    }
+    if (std::none_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return native(v); })) return false;
+    if (const Spatial* s = find(kBatchNorm, node.op)) return batch_norm(node, *s);
+    if (is_pointwise(node.op)) return pointwise(node);
+    return move_axes(node);
+  }
+
+  bool batch_norm(const Node& node, const Spatial& s) {
+    const int64_t axis = node.attrs.integer("axis");
+    if ((axis != 1 && axis != -3) || !is_image(node.inputs[0])) return false;
+    Node copy = node;
+    copy.attrs.set("axis", int64_t{3});
+    emit_images(node, std::move(copy), s.inputs, s.outputs);
+    return true;
+  }
+
+  bool pointwise(const Node& node) {
+    for (ValueId v : node.outputs)
+      if (!is_image(v)) return false;
+    emit_images(node, node, ~0u, ~0u);
+    return true;
+  }
+
+  // Ops that only move elements (max and min do not mind the order, either).
+  bool move_axes(const Node& node) {
+    if (node.outputs.size() != 1 || !is_image(node.outputs[0])) return false;
+    for (ValueId v : node.inputs)
+      if (!is_image(v)) return false;
+    Node copy = node;
+    const auto move_axis = [&](int64_t axis) { return kMoved[normalize_axis(axis, 4, node.op.c_str())]; };
+    if (node.op == "concat") {
+      copy.attrs.set("axis", move_axis(node.attrs.integer("axis")));
+    } else if (node.op == "slice" || node.op == "pad") {
+      for (const auto& [name, value] : node.attrs)
+        if (const IntList* list = std::get_if<IntList>(&value)) copy.attrs.set(name, channels_last(*list));
+    } else if (node.op == "reverse" || node.op == "max" || node.op == "min") {
+      IntList axes = node.attrs.ints("axes");
+      for (int64_t& axis : axes) axis = move_axis(axis);
+      std::sort(axes.begin(), axes.end());
+      copy.attrs.set("axes", axes);
+    } else {
+      return false;
+    }
+    emit_images(node, std::move(copy), ~0u, 1);
+    return true;
+  }
+
+  void emit_images(const Node& old, Node now, unsigned inputs, unsigned outputs) {
+    const auto has = [](unsigned set, size_t i) { return i >= 32 ? set == ~0u : ((set >> i) & 1u) != 0; };
+    for (size_t i = 0; i < old.inputs.size(); ++i)
+      now.inputs[i] = has(inputs, i) ? nhwc(old.inputs[i]) : nchw(old.inputs[i]);
+    const std::vector<ValueId> made = emit(r_.to, now.op, std::move(now.inputs), std::move(now.attrs), old.where);
+    for (size_t i = 0; i < made.size(); ++i) {
+      const ValueId v = old.outputs[i];
+      if (has(outputs, i)) {
+        nhwc_[static_cast<size_t>(v)] = made[i];
+        native_[static_cast<size_t>(v)] = 1;
+      } else {
+        r_.set(v, made[i]);
+      }
+    }
+  }
+
+  void keep(const Node& node) {
+    for (ValueId v : node.inputs) nchw(v);
+    r_.keep(node);
+  }
+
+  bool is_image(ValueId v) const { return g_.shape(v).size() == 4; }
+  bool native(ValueId v) const { return native_[static_cast<size_t>(v)] != 0; }
+
+  ValueId nchw(ValueId v) {
+    if (r_(v) == kNone) {
+      const IntList perm = {0, 3, 1, 2};
+      r_.set(v, emit1(r_.to, "transpose", {nhwc_[static_cast<size_t>(v)]}, {{"perm", perm}}, where(v)));
+    }
+    return r_(v);
+  }
+
+  // A smaller operand comes with as many axes as broadcasting with an image takes.
+  ValueId nhwc(ValueId v) {
+    ValueId& made = nhwc_[static_cast<size_t>(v)];
+    if (made != kNone) return made;
+    const Shape& shape = g_.shape(v);
+    if (numel(shape) == 1 && shape.size() < 4) return nchw(v);
+    const Node* producer = g_.producer(v);
+    const bool image = is_image(v);
+    if (image && producer && producer->op == "broadcast_to") {
+      const ValueId small = nhwc(producer->inputs[0]);
+      return nhwc_[static_cast<size_t>(v)] =
+                 emit1(r_.to, "broadcast_to", {small}, {{"shape", channels_last(shape)}}, producer->where);
+    }
+    ValueId x = nchw(v);
+    if (!image) {
+      IntList padded(4 - shape.size(), 1);
+      padded.insert(padded.end(), shape.begin(), shape.end());
+      x = emit1(r_.to, "reshape", {x}, {{"shape", padded}}, where(v));
+    }
+    const IntList perm = {0, 2, 3, 1};
+    return nhwc_[static_cast<size_t>(v)] = emit1(r_.to, "transpose", {x}, {{"perm", perm}}, where(v));
+  }
+
+  std::string where(ValueId v) const {
+    const Node* producer = g_.producer(v);
+    return producer ? producer->where : "";
+  }
+
+  const Graph& g_;
+  Rewrite r_;
+  std::vector<ValueId> nhwc_;
+  std::vector<char> native_;  // the op itself gave NHWC: element-wise ops after it follow
+};
+
+}  // namespace
+
+Graph to_channels_last(const Graph& graph) {
+  const bool any = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return spatial(n); });
+  return any ? Layout(graph).run() : graph;
+}
+
+}  // namespace dlcore
