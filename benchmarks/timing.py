@@ -1,0 +1,42 @@
+"""Interleaved timing: each candidate runs a little in turn, many times over, so that all see the same weather of a shared
+machine. The best is what the code can do, the median what it does here."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    best: float  # seconds a call
+    median: float
+
+
+def interleave(candidates: dict[str, Callable[[], object]], seconds: float = 4.0, slice_seconds: float = 0.03) -> dict[str, Timing]:
+    """Times all candidates in turn for about `seconds` in all; each slice repeats short calls to fill `slice_seconds`."""
+    repeats: dict[str, int] = {}
+    for name, call in candidates.items():
+        call()
+        begin = time.perf_counter()
+        call()
+        repeats[name] = max(1, int(slice_seconds / max(1e-7, time.perf_counter() - begin)))
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or min(map(len, samples.values())) < 5:
+        for name, call in candidates.items():
+            begin = time.perf_counter()
+            for _ in range(repeats[name]):
+                call()
+            samples[name].append((time.perf_counter() - begin) / repeats[name])
+    return {name: Timing(min(s), statistics.median(s)) for name, s in samples.items()}
+
+
+def show(seconds: float) -> str:
+    """Three significant digits with a unit."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
