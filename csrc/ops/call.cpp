@@ -83,10 +83,12 @@ bool Call::flag(std::string_view name) {
   return v == 1;
 }
 
-DType Call::dtype_attr(std::string_view name) {
+const std::string& Call::text(std::string_view name) {
   known_.emplace(name);
-  return parse_dtype(attrs_.text(name));
+  return attrs_.text(name);
 }
+
+DType Call::dtype_attr(std::string_view name) { return parse_dtype(text(name)); }
 
 Shape Call::shape_attr(std::string_view name) {
   known_.emplace(name);
@@ -121,8 +123,7 @@ std::vector<int> Call::axes(std::string_view name, int rank) {
 }
 
 bool Call::channels_last() {
-  known_.emplace("layout");
-  const std::string& layout = attrs_.text("layout");
+  const std::string& layout = text("layout");
   check(layout == "nchw" || layout == "nhwc", "layout should be \"nchw\" or \"nhwc\", got \"", layout, "\"");
   return layout == "nhwc";
 }

@@ -50,6 +50,7 @@ class Call {
   double finite(std::string_view name, double low = -std::numeric_limits<double>::infinity(),
                 double high = std::numeric_limits<double>::infinity());
   bool flag(std::string_view name);  // 0 or 1; absent: 0
+  const std::string& text(std::string_view name);
   DType dtype_attr(std::string_view name);
   Shape shape_attr(std::string_view name);  // sizes >= 0
   IntList ints(std::string_view name, size_t count, int64_t low = std::numeric_limits<int64_t>::min());
