@@ -50,7 +50,7 @@ Graph optimize(Graph graph, const std::vector<std::string>* passes) {
                                  const std::vector<TensorType>& types) {
     return evaluate(n.op, n.attrs, inputs, types, {});
   };
-  return run_passes(std::move(graph), passes, evaluator);
+  return run_passes(std::move(graph), passes ? *passes : default_passes(), evaluator);
 }
 
 Graph freeze(const Graph& graph, const std::map<std::string, Tensor>& values) {
