@@ -1,0 +1,172 @@
+// Binds the convolutions to the vectorised kernels. They work channels last; channels-first images are transposed through
+// the workspace, so that a graph without the layout pass runs at a decent speed too.
+#include <memory>
+#include <vector>
+
+#include "base/cpu.h"
+#include "kernels/conv_spec.h"
+
+namespace dlcore {
+
+void register_cpu_conv(Registry& registry);
+
+#if defined(__x86_64__)
+namespace {
+
+struct OwnedMap {
+  std::vector<std::vector<ConvTap>> taps;
+  std::vector<ConvPhase> phases;
+  ConvMap view() const { return {phases.data(), static_cast<int64_t>(phases.size())}; }
+};
+
+OwnedMap forward_map(const ConvShape& s) {
+  OwnedMap map;
+  std::vector<ConvTap> taps;
+  for (int64_t kh = 0; kh < s.kh; ++kh)
+    for (int64_t kw = 0; kw < s.kw; ++kw)
+      taps.push_back({kh * s.dilation_h - s.pad_top, kw * s.dilation_w - s.pad_left, kh * s.kw + kw});
+  map.taps.push_back(std::move(taps));
+  map.phases.push_back({0, 0, 1, 1, s.oh, s.ow, s.stride_h, s.stride_w, map.taps[0].data(),
+                        static_cast<int64_t>(map.taps[0].size())});
+  return map;
+}
+
+// Input position p is reached from output (p + pad - k·dilation) / stride where that divides: which taps these are depends on
+// p modulo stride only.
+OwnedMap backward_map(const ConvShape& s) {
+  OwnedMap map;
+  for (int64_t h = 0; h < std::min(s.stride_h, s.h); ++h) {
+    for (int64_t w = 0; w < std::min(s.stride_w, s.w); ++w) {
+      std::vector<ConvTap> taps;
+      for (int64_t kh = 0; kh < s.kh; ++kh) {
+        for (int64_t kw = 0; kw < s.kw; ++kw) {
+          const int64_t from_h = h + s.pad_top - kh * s.dilation_h, from_w = w + s.pad_left - kw * s.dilation_w;
+          if (from_h % s.stride_h == 0 && from_w % s.stride_w == 0)
+            taps.push_back({from_h / s.stride_h, from_w / s.stride_w, kh * s.kw + kw});
+        }
+      }
+      const int64_t rows = (s.h - h + s.stride_h - 1) / s.stride_h, cols = (s.w - w + s.stride_w - 1) / s.stride_w;
+      map.taps.push_back(std::move(taps));
+      map.phases.push_back({h, w, s.stride_h, s.stride_w, rows, cols, 1, 1, map.taps.back().data(),
+                            static_cast<int64_t>(map.taps.back().size())});
+    }
+  }
+  return map;
+}
+
+size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// The plan shared by the three directions: which images need another layout, and where they stand in the workspace.
+struct ConvCall {
+  ConvShape shape;
+  OwnedMap map;
+  const ConvTable* table;
+  bool move_x, move_y;
+  size_t x_at, y_at;  // byte offsets in the workspace
+
+  float* x_copy(void* workspace) const { return reinterpret_cast<float*>(static_cast<char*>(workspace) + x_at); }
+  float* y_copy(void* workspace) const { return reinterpret_cast<float*>(static_cast<char*>(workspace) + y_at); }
+  const float* x_in(const float* x, void* workspace) const {
+    if (move_x) table->transpose_images(x, x_copy(workspace), shape.n, shape.groups * shape.ci, shape.h * shape.w);
+    return move_x ? x_copy(workspace) : x;
+  }
+  const float* y_in(const float* y, void* workspace) const {
+    if (move_y) table->transpose_images(y, y_copy(workspace), shape.n, shape.groups * shape.co, shape.oh * shape.ow);
+    return move_y ? y_copy(workspace) : y;
+  }
+};
+
+struct Prepared {
+  std::shared_ptr<ConvCall> call;
+  size_t workspace;
+};
+
+Prepared prepare(const ConvSpec& spec, const ConvTable& table, size_t own) {
+  auto call = std::make_shared<ConvCall>();
+  const ConvShape& s = spec.shape;
+  call->shape = s;
+  call->table = &table;
+  call->move_x = spec.nchw && s.groups * s.ci > 1 && s.h * s.w > 1;
+  call->move_y = spec.nchw && s.groups * s.co > 1 && s.oh * s.ow > 1;
+  call->x_at = aligned(own);
+  call->y_at = call->x_at + (call->move_x ? aligned(sizeof(float) * static_cast<size_t>(s.n * s.h * s.w * s.groups * s.ci)) : 0);
+  const size_t end =
+      call->y_at + (call->move_y ? aligned(sizeof(float) * static_cast<size_t>(s.n * s.oh * s.ow * s.groups * s.co)) : 0);
+  return {call, end};
+}
+
+const ConvTable* table_for(const KernelSpec& spec) {
+  for (const TensorType& type : spec.inputs)
+    if (type.dtype != DType::F32) return nullptr;
+  switch (current_isa()) {
+    case Isa::Avx512: return &avx512::conv_table;
+    case Isa::Avx2: return &avx2::conv_table;
+    default: return nullptr;
+  }
+}
+
+BoundKernel bind_forward(const KernelSpec& spec) {
+  const ConvTable* table = table_for(spec);
+  if (!table) return {};
+  const ConvSpec conv = read_conv(spec, spec.inputs[0].shape, spec.inputs[1].shape, spec.outputs[0].shape);
+  auto [call, bytes] = prepare(conv, *table, table->workspace_forward(conv.shape));
+  call->map = forward_map(conv.shape);
+  BoundKernel bound;
+  bound.workspace = bytes;
+  bound.run = [c = call](const RunArgs& r) {
+    const float* x = c->x_in(static_cast<const float*>(r.in[0]), r.workspace);
+    float* y = static_cast<float*>(r.out[0]);
+    float* to = c->move_y ? c->y_copy(r.workspace) : y;
+    c->table->forward(c->shape, c->map.view(), x, static_cast<const float*>(r.in[1]), to, r.workspace);
+    const ConvShape& s = c->shape;
+    if (c->move_y) c->table->transpose_images(to, y, s.n, s.oh * s.ow, s.groups * s.co);
+  };
+  return bound;
+}
+
+BoundKernel bind_data(const KernelSpec& spec) {
+  const ConvTable* table = table_for(spec);
+  if (!table) return {};
+  const ConvSpec conv = read_conv(spec, spec.outputs[0].shape, spec.inputs[1].shape, spec.inputs[0].shape);
+  auto [call, bytes] = prepare(conv, *table, table->workspace_data(conv.shape));
+  call->map = backward_map(conv.shape);
+  BoundKernel bound;
+  bound.workspace = bytes;
+  bound.run = [c = call](const RunArgs& r) {
+    const float* dy = c->y_in(static_cast<const float*>(r.in[0]), r.workspace);
+    float* dx = static_cast<float*>(r.out[0]);
+    float* to = c->move_x ? c->x_copy(r.workspace) : dx;
+    c->table->backward_data(c->shape, c->map.view(), dy, static_cast<const float*>(r.in[1]), to, r.workspace);
+    const ConvShape& s = c->shape;
+    if (c->move_x) c->table->transpose_images(to, dx, s.n, s.h * s.w, s.groups * s.ci);
+  };
+  return bound;
+}
+
+BoundKernel bind_weight(const KernelSpec& spec) {
+  const ConvTable* table = table_for(spec);
+  if (!table) return {};
+  const ConvSpec conv = read_conv(spec, spec.inputs[0].shape, spec.outputs[0].shape, spec.inputs[1].shape);
+  auto [call, bytes] = prepare(conv, *table, table->workspace_weight(conv.shape));
+  BoundKernel bound;
+  bound.workspace = bytes;
+  bound.run = [c = call](const RunArgs& r) {
+    const float* x = c->x_in(static_cast<const float*>(r.in[0]), r.workspace);
+    const float* dy = c->y_in(static_cast<const float*>(r.in[1]), r.workspace);
+    c->table->backward_weight(c->shape, x, dy, static_cast<float*>(r.out[0]), r.workspace);
+  };
+  return bound;
+}
+
+}  // namespace
+
+void register_cpu_conv(Registry& registry) {
+  registry.add("cpu", 10, "conv2d", bind_forward);
+  registry.add("cpu", 10, "conv2d_backward_data", bind_data);
+  registry.add("cpu", 10, "conv2d_backward_weight", bind_weight);
+}
+#else
+void register_cpu_conv(Registry&) {}
+#endif
+
+}  // namespace dlcore

@@ -1,0 +1,108 @@
+// Binds matmul to the vectorised kernels.
+#include <algorithm>
+#include <memory>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/registry.h"
+
+namespace dlcore {
+
+void register_cpu_gemm(Registry& registry);
+
+#if defined(__x86_64__)
+namespace {
+
+struct GemmPlan {
+  GemmArgs args;
+  std::vector<int64_t> a_offset, b_offset;
+  bool swapped = false;  // B's memory is the kernel's A
+};
+
+// The offset of each product's matrix: leading axes broadcast to those of the output.
+std::vector<int64_t> batch_offsets(const Shape& input, const Shape& output) {
+  const size_t rank = output.size() - 2, own = input.size() - 2;
+  int64_t count = 1, stride = input[own] * input[own + 1];
+  std::vector<int64_t> offsets = {0};
+  // From the innermost axis outwards: the offsets so far, repeated at each step of the axis.
+  for (size_t axis = rank; axis-- > 0;) {
+    const int64_t size = output[axis];
+    const bool present = axis + own >= rank;
+    const int64_t extent = present ? input[axis + own - rank] : 1;
+    const int64_t step = extent == 1 ? 0 : stride;
+    std::vector<int64_t> next;
+    next.reserve(static_cast<size_t>(count * size));
+    for (int64_t i = 0; i < size; ++i)
+      for (int64_t offset : offsets) next.push_back(offset + i * step);
+    offsets = std::move(next);
+    count *= size;
+    stride *= extent;
+  }
+  return offsets;
+}
+
+BoundKernel bind_matmul(const KernelSpec& spec) {
+  const Isa isa = current_isa();
+  if (isa == Isa::Ref || spec.inputs[0].dtype != DType::F32 || spec.inputs[1].dtype != DType::F32) return {};
+  const Shape &a = spec.inputs[0].shape, &b = spec.inputs[1].shape, &c = spec.outputs[0].shape;
+  DLCORE_CHECK(a.size() >= 2 && b.size() >= 2 && c.size() >= std::max(a.size(), b.size()), Value,
+               "[matmul] needs matrices, got ", to_string(a), " @ ", to_string(b));
+  const bool ta = spec.attrs.integer_or("transpose_a", 0) != 0, tb = spec.attrs.integer_or("transpose_b", 0) != 0;
+
+  auto plan = std::make_shared<GemmPlan>();
+  GemmArgs& args = plan->args;
+  args.m = c[c.size() - 2];
+  args.n = c[c.size() - 1];
+  args.k = ta ? a[a.size() - 2] : a[a.size() - 1];
+  DLCORE_CHECK(args.k == (tb ? b[b.size() - 1] : b[b.size() - 2]), Value, "[matmul] inner sizes differ: ", to_string(a),
+               " @ ", to_string(b));
+  args.a_row = ta ? 1 : args.k;
+  args.a_col = ta ? args.m : 1;
+  args.ldb = tb ? args.k : args.n;
+  args.b_transposed = tb;
+  plan->a_offset = batch_offsets(a, c);
+  plan->b_offset = batch_offsets(b, c);
+  args.batch = static_cast<int64_t>(plan->a_offset.size());
+  const auto same = [](const std::vector<int64_t>& v) { return std::all_of(v.begin(), v.end(), [](int64_t x) { return x == 0; }); };
+  if (args.batch > 1 && !ta && same(plan->b_offset) && numel(a) == args.batch * args.m * args.k) {
+    args.m *= args.batch;  // one B for all: the batch is more rows
+    args.batch = 1;
+    if (args.k == 0) plan->a_offset = {0};
+  }
+  if (args.n == 1) {  // a matrix times a vector is a row times the transposed matrix
+    std::swap(plan->a_offset, plan->b_offset);
+    plan->swapped = true;
+    const bool a_transposed = args.a_row == 1 && args.a_col != 1;
+    args.n = args.m;
+    args.m = 1;
+    args.ldb = a_transposed ? args.a_col : args.a_row;
+    args.b_transposed = !a_transposed;
+    args.a_row = args.k;
+    args.a_col = 1;
+  }
+  args.a_offset = plan->a_offset.data();
+  args.b_offset = plan->b_offset.data();
+
+  const GemmTable& table = isa == Isa::Avx512 ? avx512::gemm_table : avx2::gemm_table;
+  BoundKernel bound;
+  bound.workspace = table.workspace(args);
+  bound.run = [plan, run = table.run](const RunArgs& r) {
+    GemmArgs call = plan->args;
+    call.a = static_cast<const float*>(r.in[plan->swapped ? 1 : 0]);
+    call.b = static_cast<const float*>(r.in[plan->swapped ? 0 : 1]);
+    call.c = static_cast<float*>(r.out[0]);
+    call.workspace = r.workspace;
+    run(call);
+  };
+  return bound;
+}
+
+}  // namespace
+
+void register_cpu_gemm(Registry& registry) { registry.add("cpu", 10, "matmul", bind_matmul); }
+#else
+void register_cpu_gemm(Registry&) {}
+#endif
+
+}  // namespace dlcore

@@ -1,0 +1,55 @@
+// 2-d convolution in float32, channels last: arguments and tables of the per-ISA code.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace dlcore {
+
+// x (n, h, w, groups·ci), y (n, oh, ow, groups·co), weights (groups·co, ci, kh, kw).
+struct ConvShape {
+  int64_t n, h, w, oh, ow;
+  int64_t groups, ci, co;  // ci and co of one group
+  int64_t kh, kw, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
+};
+
+// A tap of the kernel as seen by a phase: destination pixel (i, j) of the phase reads the source at
+// (i·source_h + offset_h, j·source_w + offset_w), which may lie outside the image: zeros.
+struct ConvTap {
+  int64_t offset_h, offset_w;
+  int64_t index;  // kh·KW + kw
+};
+
+// The destination pixels (first_h + i·step_h, first_w + j·step_w) for i < rows, j < cols: those which see the same taps.
+// The forward convolution has one phase; backward-data one for each remainder of the position by the stride.
+struct ConvPhase {
+  int64_t first_h, first_w, step_h, step_w, rows, cols, source_h, source_w;
+  const ConvTap* taps;
+  int64_t tap_count;
+};
+
+struct ConvMap {
+  const ConvPhase* phases;
+  int64_t count;
+};
+
+struct ConvTable {
+  // workspace_* give bytes. The pointers are x, weights, y in the roles of the forward convolution.
+  size_t (*workspace_forward)(const ConvShape& shape);
+  void (*forward)(const ConvShape& shape, const ConvMap& map, const float* x, const float* w, float* y, void* workspace);
+  size_t (*workspace_data)(const ConvShape& shape);
+  void (*backward_data)(const ConvShape& shape, const ConvMap& map, const float* dy, const float* w, float* dx,
+                        void* workspace);
+  size_t (*workspace_weight)(const ConvShape& shape);
+  void (*backward_weight)(const ConvShape& shape, const float* x, const float* dy, float* dw, void* workspace);
+  // n matrices (rows, cols) into (cols, rows): between channels-first and channels-last images.
+  void (*transpose_images)(const float* src, float* dst, int64_t n, int64_t rows, int64_t cols);
+};
+
+namespace avx2 {
+extern const ConvTable conv_table;
+}
+namespace avx512 {
+extern const ConvTable conv_table;
+}
+
+}  // namespace dlcore

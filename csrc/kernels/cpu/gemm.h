@@ -1,0 +1,36 @@
+// Matrix products in float32: arguments and tables of the per-ISA code.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace dlcore {
+
+// C[i] = A[i]·B[i] for `batch` products, each C contiguous (m, n). A's element (r, p) stands at a + a_offset[i] + r·a_row +
+// p·a_col; one of the two strides is 1. B's element (p, c) at b + b_offset[i] + p·ldb + c, or + c·ldb + p when b_transposed.
+struct GemmArgs {
+  int64_t m = 0, n = 0, k = 0;
+  int64_t a_row = 0, a_col = 0;
+  int64_t ldb = 0;
+  bool b_transposed = false;
+  int64_t batch = 1;
+  const int64_t* a_offset = nullptr;  // batch entries each
+  const int64_t* b_offset = nullptr;
+  const float* a = nullptr;
+  const float* b = nullptr;
+  float* c = nullptr;
+  void* workspace = nullptr;
+};
+
+struct GemmTable {
+  size_t (*workspace)(const GemmArgs& args);  // bytes; looks at the shape only
+  void (*run)(const GemmArgs& args);
+};
+
+namespace avx2 {
+extern const GemmTable gemm_table;
+}
+namespace avx512 {
+extern const GemmTable gemm_table;
+}
+
+}  // namespace dlcore

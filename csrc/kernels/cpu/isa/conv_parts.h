@@ -1,0 +1,43 @@
+// What the convolution's files share.
+#pragma once
+#include "kernels/cpu/conv.h"
+#include "kernels/cpu/isa/gemm_micro.h"
+
+namespace dlcore::DLCORE_ISA {
+
+// Forward and backward-data are one computation: each destination pixel sums, over the taps of its phase, products of a
+// source pixel's channels with the tap's weights.
+struct PointConv {
+  int64_t n, source_h, source_w, dest_h, dest_w;
+  int64_t groups, source_channels, dest_channels;  // of one group
+  int64_t taps;                                    // of the kernel: kh·kw
+  const ConvMap* map;
+  const float* source;
+  const float* weights;  // packed: [group][panel][tap][source channel][kPanel], or [tap][group] when depthwise
+  float* dest;
+};
+void run_points(const PointConv& conv);
+void run_points_depthwise(const PointConv& conv);
+
+inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.ci == 1 && s.co == 1; }
+// With so few input channels rows of taps are read as one stretch, from a padded copy of the image.
+inline bool few_channels(const ConvShape& s) { return s.groups == 1 && s.ci < 16; }
+inline int64_t padded_h(const ConvShape& s) {
+  return max64(0, (s.oh - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1);
+}
+inline int64_t padded_w(const ConvShape& s) {
+  return max64(0, (s.ow - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1);
+}
+// Floats of a buffer, rounded up to a cache line.
+inline int64_t lines(int64_t floats) { return (floats + 15) / 16 * 16; }
+inline int64_t padded_floats(const ConvShape& s) { return lines(s.n * padded_h(s) * padded_w(s) * s.ci) + 16; }
+
+void pad_images(const ConvShape& s, const float* x, float* padded);
+
+size_t workspace_weight(const ConvShape& s);
+void backward_weight(const ConvShape& s, const float* x, const float* dy, float* dw, void* workspace);
+
+}  // namespace dlcore::DLCORE_ISA

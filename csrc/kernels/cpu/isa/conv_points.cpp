@@ -1,0 +1,304 @@
+// The implicit product behind forward and backward-data: a tile is a dozen destination pixels by two vectors of channels,
+// its A the source pixels reached through a table of pointers (a pointer to zeros for padding), built for each tile and a
+// block of the reduction. Any stride, padding, dilation and grouping are a matter of the table.
+#include "base/parallel.h"
+#include "kernels/cpu/isa/conv_parts.h"
+
+namespace dlcore::DLCORE_ISA {
+namespace {
+
+#ifdef __AVX512F__
+constexpr int kPixels = 12;  // 12 pointers, the weights' and a counter: 14 of the 15 integer registers
+#else
+constexpr int kPixels = 6;
+#endif
+constexpr int64_t kTableTaps = 64;
+constexpr int64_t kBlockChannels = 512;
+constexpr int64_t kTilesAChunk = 16;
+constexpr int64_t kPanelsAChunk = 4;
+const float kZeros[kBlockChannels] = {};
+
+struct PointTile {
+  const float* const* table;  // [tap][R]
+  const int64_t* weight_offset;
+  int64_t taps, channels;
+  const float* weights;
+  float* const* out;  // R pointers, the first `rows` of which count
+  int rows;
+  bool accumulate;
+};
+
+template <int R, int V>
+void point_tile(const PointTile& t, int tail) {
+  VF acc[R][V];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) acc[r][v] = VF{};
+  }
+  if (t.accumulate) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v)
+        if (r < t.rows) acc[r][v] = v == V - 1 ? load_partial(t.out[r] + v * W, tail) : load(t.out[r] + v * W);
+    }
+  }
+  const int64_t channels = t.channels;
+  for (int64_t tap = 0; tap < t.taps; ++tap) {
+    const float* x[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) x[r] = t.table[tap * R + r] + channels;
+    const float* w = t.weights + t.weight_offset[tap];
+    for (int64_t c = -channels; c != 0; ++c) {
+      VF wv[V];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) wv[v] = load(w + v * W);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const VF xv = splat(x[r][c]);
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) acc[r][v] = fma(xv, wv[v], acc[r][v]);
+      }
+      w += kPanel;
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    if (r < t.rows) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        if (v == V - 1 && tail < W)
+          store_partial(t.out[r] + v * W, acc[r][v], tail);
+        else
+          store(t.out[r] + v * W, acc[r][v]);
+      }
+    }
+  }
+}
+
+// One vector of channels, each channel by its own weights.
+template <int R>
+void depthwise_tile(const PointTile& t, int64_t channel, int lanes, int64_t weight_base) {
+  VF acc[R];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) acc[r] = t.accumulate && r < t.rows ? load_partial(t.out[r] + channel, lanes) : VF{};
+  for (int64_t tap = 0; tap < t.taps; ++tap) {
+    const VF w = load_partial(t.weights + t.weight_offset[tap] + weight_base + channel, lanes);
+    const float* const* x = t.table + tap * R;
+    if (lanes == W) {
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) acc[r] = fma(load(x[r] + channel), w, acc[r]);
+    } else {
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) acc[r] = fma(load_partial(x[r] + channel, lanes), w, acc[r]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+    if (r < t.rows) store_partial(t.out[r] + channel, acc[r], lanes);
+}
+
+using PointFn = void (*)(const PointTile&, int);
+using DepthFn = void (*)(const PointTile&, int64_t, int, int64_t);
+struct PointKernel {
+  int pixels;
+  PointFn one, two;
+  DepthFn depthwise;
+};
+template <int R>
+constexpr PointKernel point_kernel() {
+  return {R, point_tile<R, 1>, point_tile<R, 2>, depthwise_tile<R>};
+}
+constexpr PointKernel kPointKernels[] = {
+    point_kernel<1>(), point_kernel<2>(), point_kernel<4>(), point_kernel<6>(),
+#ifdef __AVX512F__
+    point_kernel<8>(), point_kernel<10>(), point_kernel<12>(),
+#endif
+};
+
+const PointKernel& kernel_for(int64_t pixels) {
+  const PointKernel* kernel = kPointKernels;
+  while (kernel->pixels < pixels) ++kernel;
+  return *kernel;
+}
+
+// The pixels of a tile: where each stands in the source and the destination.
+struct Tile {
+  int rows, lanes;  // pixels, and entries of the table a tap
+  int64_t h[kPixels], w[kPixels];
+  const float* source[kPixels];  // pixel (h, w), maybe outside the image
+  float* dest[kPixels];
+};
+
+void locate(const PointConv& conv, const ConvPhase& phase, int64_t group, int64_t first, int64_t rows, int lanes,
+            Tile& tile) {
+  const int64_t source_c = conv.groups * conv.source_channels, dest_c = conv.groups * conv.dest_channels;
+  int64_t j = first % phase.cols, i = first / phase.cols % phase.rows, image = first / phase.cols / phase.rows;
+  tile.rows = static_cast<int>(rows);
+  tile.lanes = lanes;
+  for (int r = 0; r < lanes; ++r) {
+    if (r >= rows) {  // not a pixel: far outside
+      tile.h[r] = tile.w[r] = int64_t{1} << 40;
+      tile.source[r] = nullptr;
+      tile.dest[r] = nullptr;
+      continue;
+    }
+    tile.h[r] = i * phase.source_h;
+    tile.w[r] = j * phase.source_w;
+    tile.source[r] = conv.source + image * conv.source_h * conv.source_w * source_c + group * conv.source_channels;
+    tile.dest[r] = conv.dest + group * conv.dest_channels +
+                   ((image * conv.dest_h + phase.first_h + i * phase.step_h) * conv.dest_w + phase.first_w +
+                    j * phase.step_w) * dest_c;
+    if (++j == phase.cols) {
+      j = 0;
+      if (++i == phase.rows) {
+        i = 0;
+        ++image;
+      }
+    }
+  }
+}
+
+void build_table(const PointConv& conv, const Tile& tile, const ConvTap* taps, int64_t count, int64_t channel,
+                 const float** table) {
+  const int64_t source_c = conv.groups * conv.source_channels;
+  for (int64_t t = 0; t < count; ++t) {
+    for (int r = 0; r < tile.lanes; ++r) {
+      const int64_t h = tile.h[r] + taps[t].offset_h, w = tile.w[r] + taps[t].offset_w;
+      const bool inside = static_cast<uint64_t>(h) < static_cast<uint64_t>(conv.source_h) &&
+                          static_cast<uint64_t>(w) < static_cast<uint64_t>(conv.source_w);
+      *table++ = inside ? tile.source[r] + (h * conv.source_w + w) * source_c + channel : kZeros;
+    }
+  }
+}
+
+struct Division {
+  int64_t pixels, tiles, rows;  // of a phase: pixels, tiles, pixels a tile
+};
+Division divide(const PointConv& conv, const ConvPhase& phase) {
+  const int64_t pixels = conv.n * phase.rows * phase.cols, tiles = ceil_div(pixels, kPixels);
+  return {pixels, tiles, tiles ? ceil_div(pixels, tiles) : 0};
+}
+
+// Calls body(phase, group, tiles first to last, part) for one chunk out of phases × groups × parts × runs of tiles.
+template <class Body>
+void for_chunk(const PointConv& conv, int64_t parts, int64_t chunk, Body&& body) {
+  for (int64_t p = 0; p < conv.map->count; ++p) {
+    const ConvPhase& phase = conv.map->phases[p];
+    const Division d = divide(conv, phase);
+    const int64_t runs = ceil_div(d.tiles, kTilesAChunk), own = runs * parts * conv.groups;
+    if (chunk < own) {
+      const int64_t run = chunk / parts % runs;
+      body(phase, d, chunk / (parts * runs), run * kTilesAChunk, min64(d.tiles, (run + 1) * kTilesAChunk), chunk % parts);
+      return;
+    }
+    chunk -= own;
+  }
+}
+
+int64_t count_chunks(const PointConv& conv, int64_t parts) {
+  int64_t chunks = 0;
+  for (int64_t p = 0; p < conv.map->count; ++p)
+    chunks += ceil_div(divide(conv, conv.map->phases[p]).tiles, kTilesAChunk) * parts * conv.groups;
+  return chunks;
+}
+
+int64_t cycles(const PointConv& conv) {
+  int64_t total = 0;
+  for (int64_t p = 0; p < conv.map->count; ++p)
+    total += divide(conv, conv.map->phases[p]).pixels * (conv.map->phases[p].tap_count + 1);
+  return total * conv.groups * conv.source_channels * ceil_div(conv.dest_channels, W);
+}
+
+void run_chunk(const PointConv& conv, const ConvPhase& phase, const Division& d, int64_t group, int64_t first,
+               int64_t last, int64_t part) {
+  const int64_t panels = ceil_div(conv.dest_channels, kPanel);
+  const int64_t panel_size = conv.taps * conv.source_channels * kPanel;
+  const int64_t last_panel = min64(panels, (part + 1) * kPanelsAChunk);
+  const int64_t block_c = min64(conv.source_channels, kBlockChannels);
+  const int64_t block_t = max64(1, min64(kTableTaps, kBlockChannels / max64(1, conv.source_channels)));
+  const PointKernel& kernel = kernel_for(d.rows);
+  const float* table[kTableTaps * kPixels];
+  int64_t weight_offset[kTableTaps];
+  Tile tile;
+  int64_t t0 = 0;
+  do {
+    const int64_t taps = min64(block_t, phase.tap_count - t0);
+    int64_t c0 = 0;
+    do {
+      const int64_t channels = min64(block_c, conv.source_channels - c0);
+      for (int64_t t = 0; t < taps; ++t)
+        weight_offset[t] = (phase.taps[t0 + t].index * conv.source_channels + c0) * kPanel;
+      for (int64_t i = first; i < last && i * d.rows < d.pixels; ++i) {
+        locate(conv, phase, group, i * d.rows, min64(d.rows, d.pixels - i * d.rows), kernel.pixels, tile);
+        build_table(conv, tile, phase.taps + t0, taps, c0, table);
+        for (int64_t panel = part * kPanelsAChunk; panel < last_panel; ++panel) {
+          const int64_t width = min64(kPanel, conv.dest_channels - panel * kPanel);
+          float* out[kPixels];
+          for (int r = 0; r < tile.rows; ++r) out[r] = tile.dest[r] + panel * kPanel;
+          const PointTile args{table, weight_offset, taps, channels, conv.weights + (group * panels + panel) * panel_size,
+                               out, tile.rows, t0 > 0 || c0 > 0};
+          if (width > W)
+            kernel.two(args, static_cast<int>(width - W));
+          else
+            kernel.one(args, static_cast<int>(width));
+        }
+      }
+      c0 += channels;
+    } while (c0 < conv.source_channels);
+    t0 += taps;
+  } while (t0 < phase.tap_count);
+}
+
+void run_chunk_depthwise(const PointConv& whole, const PointConv& conv, const ConvPhase& phase, const Division& d,
+                         int64_t first, int64_t last) {
+  const int64_t channels = whole.groups;
+  const PointKernel& kernel = kernel_for(d.rows);
+  const float* table[kTableTaps * kPixels];
+  int64_t weight_offset[kTableTaps];
+  Tile tile;
+  for (int64_t i = first; i < last && i * d.rows < d.pixels; ++i) {
+    locate(conv, phase, 0, i * d.rows, min64(d.rows, d.pixels - i * d.rows), kernel.pixels, tile);
+    for (int64_t c0 = 0; c0 < channels; c0 += kBlockChannels) {
+      const int64_t count = min64(kBlockChannels, channels - c0);
+      float* out[kPixels];
+      for (int r = 0; r < tile.rows; ++r) out[r] = tile.dest[r] + c0;
+      int64_t t0 = 0;
+      do {
+        const int64_t taps = min64(kTableTaps, phase.tap_count - t0);
+        build_table(conv, tile, phase.taps + t0, taps, c0, table);
+        for (int64_t t = 0; t < taps; ++t) weight_offset[t] = phase.taps[t0 + t].index * channels;
+        const PointTile args{table, weight_offset, taps, 0, conv.weights, out, tile.rows, t0 > 0};
+        for (int64_t c = 0; c < count; c += W) kernel.depthwise(args, c, static_cast<int>(min64(W, count - c)), c0);
+        t0 += taps;
+      } while (t0 < phase.tap_count);
+    }
+  }
+}
+
+}  // namespace
+
+void run_points(const PointConv& conv) {
+  const int64_t parts = ceil_div(ceil_div(conv.dest_channels, kPanel), kPanelsAChunk);
+  parallel_for(count_chunks(conv, parts), cycles(conv), [&](int64_t chunk) {
+    for_chunk(conv, parts, chunk,
+              [&](const ConvPhase& phase, const Division& d, int64_t group, int64_t first, int64_t last, int64_t part) {
+                run_chunk(conv, phase, d, group, first, last, part);
+              });
+  });
+}
+
+void run_points_depthwise(const PointConv& whole) {
+  PointConv conv = whole;  // all channels of a pixel stand together, as one group's would
+  conv.groups = 1;
+  conv.source_channels = conv.dest_channels = whole.groups;
+  parallel_for(count_chunks(conv, 1), cycles(whole) / W * 2, [&](int64_t chunk) {
+    for_chunk(conv, 1, chunk,
+              [&](const ConvPhase& phase, const Division& d, int64_t, int64_t first, int64_t last, int64_t) {
+                run_chunk_depthwise(whole, conv, phase, d, first, last);
+              });
+  });
+}
+
+}  // namespace dlcore::DLCORE_ISA

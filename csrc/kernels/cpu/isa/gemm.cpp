@@ -1,0 +1,144 @@
+// Matrix products. Between blocks of k the chain of each output goes on from C, so no blocking changes a bit.
+#include "kernels/cpu/gemm.h"
+
+#include "base/parallel.h"
+#include "kernels/cpu/isa/gemm_micro.h"
+
+namespace dlcore::DLCORE_ISA {
+namespace {
+
+constexpr int64_t kBlockN = 992;         // a packed block of B: 384 × 992, 1.5 MB
+constexpr int64_t kPanelFloats = 8192;   // a panel packed on the stack: 32 KB
+constexpr int64_t kStrip = 128;          // columns of a task that does not share B
+
+int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+// About `limit`, in equal parts.
+int64_t even(int64_t total, int64_t limit) { return total <= limit ? total : ceil_div(total, ceil_div(total, limit)); }
+
+// Packing B pays when many rows use it.
+bool shares_b(const GemmArgs& g) { return g.m >= 96 && g.n >= kPanel && g.k >= 32 && g.m * g.n * g.k >= int64_t{1} << 20; }
+
+int64_t cycles(const GemmArgs& g) { return g.batch * g.m * g.n * (g.k + 1) / W; }
+
+// Many rows: B is packed block by block, by all threads, then swept by tiles of rows, each packing its part of A.
+void run_shared(const GemmArgs& g) {
+  float* packed = static_cast<float*>(g.workspace);
+  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
+  const int64_t block_k = even(g.k, kBlockK);
+  const int64_t tiles_a_chunk = ceil_div(tiles, 32) < 2 ? min(2, tiles) : ceil_div(tiles, 32);
+  for (int64_t i = 0; i < g.batch; ++i) {
+    const float* a = g.a + g.a_offset[i];
+    const float* b = g.b + g.b_offset[i];
+    float* c = g.c + i * g.m * g.n;
+    for (int64_t n0 = 0; n0 < g.n; n0 += kBlockN) {
+      const int64_t n = min(kBlockN, g.n - n0);
+      for (int64_t k0 = 0; k0 < g.k; k0 += block_k) {
+        const int64_t k = min(block_k, g.k - k0);
+        parallel_for(ceil_div(n, kPanel), n * k / 4, [&](int64_t panel) {
+          float* dst = packed + panel * k * kPanel;
+          const int64_t first = n0 + panel * kPanel, width = min(kPanel, n - panel * kPanel);
+          if (g.b_transposed) {
+            pack_transposed({b + first * g.ldb + k0, g.ldb, width, k, 1, 0, dst, kPanel});
+          } else {
+            const float* src = b + k0 * g.ldb + first;
+            const int second = static_cast<int>(width - W);
+            if (width == kPanel) {
+              for (int64_t p = 0; p < k; ++p) {
+                store(dst + p * kPanel, load(src + p * g.ldb));
+                store(dst + p * kPanel + W, load(src + p * g.ldb + W));
+              }
+            } else {
+              for (int64_t p = 0; p < k; ++p) {
+                store(dst + p * kPanel, load_partial(src + p * g.ldb, width < W ? static_cast<int>(width) : W));
+                store(dst + p * kPanel + W, second > 0 ? load_partial(src + p * g.ldb + W, second) : VF{});
+              }
+            }
+          }
+        });
+        parallel_for(ceil_div(tiles, tiles_a_chunk), g.m * n * k / W, [&](int64_t chunk) {
+          float a_panel[kTileRows * kBlockK + W];
+          const int64_t last = min(tiles, (chunk + 1) * tiles_a_chunk);
+          for (int64_t tile = chunk * tiles_a_chunk; tile < last && tile * rows < g.m; ++tile) {
+            const int64_t r0 = tile * rows, r = min(rows, g.m - r0);
+            const float* src = a + r0 * g.a_row + k0 * g.a_col;
+            if (g.a_col == 1) {
+              pack_transposed({src, g.a_row, r, k, 1, 0, a_panel, r});
+            } else {
+              for (int64_t p = 0; p < k; ++p)
+                store_partial(a_panel + p * r, load_partial(src + p * g.a_col, static_cast<int>(r)), static_cast<int>(r));
+            }
+            for (int64_t j = 0; j < n; j += kPanel) {
+              const Segment segment{a_panel, packed + j * k, k};
+              run_tile(static_cast<int>(r), min(kPanel, n - j),
+                       {&segment, 1, 1, r, kPanel, c + r0 * g.n + n0 + j, g.n, k0 > 0});
+            }
+          }
+        });
+      }
+    }
+  }
+}
+
+// A part of one product: A by broadcast from its place, B from its place or, transposed, a small panel at a time.
+void run_part(const GemmArgs& g, const float* a, const float* b, float* c, int64_t m, int64_t n) {
+  const int64_t tiles = ceil_div(m, kTileRows), rows = ceil_div(m, tiles);
+  const int64_t panel = g.b_transposed ? wide_panel(static_cast<int>(rows)) : (m <= kTileRows ? n : kPanel);
+  const int64_t block_k = g.b_transposed ? even(g.k, kPanelFloats / panel) : even(g.k, 512);
+  float packed[kPanelFloats];
+  for (int64_t j = 0; j < n; j += panel) {
+    const int64_t width = min(panel, n - j);
+    int64_t k0 = 0;
+    do {
+      const int64_t k = min(block_k, g.k - k0);
+      Segment segment{nullptr, b + k0 * g.ldb + j, k};
+      int64_t b_row = g.ldb;
+      if (g.b_transposed) {
+        b_row = ceil_div(width, W) * W;
+        pack_transposed({b + j * g.ldb + k0, g.ldb, width, k, 1, 0, packed, b_row});
+        segment.b = packed;
+      }
+      for (int64_t r0 = 0; r0 < m; r0 += rows) {
+        segment.a = a + r0 * g.a_row + k0 * g.a_col;
+        run_tile(static_cast<int>(min(rows, m - r0)), width,
+                 {&segment, 1, g.a_row, g.a_col, b_row, c + r0 * g.n + j, g.n, k0 > 0});
+      }
+      k0 += k;
+    } while (k0 < g.k);
+  }
+}
+
+void run_parts(const GemmArgs& g) {
+  const int64_t strip = g.batch > 8 && g.n <= 512 ? g.n : kStrip;
+  const int64_t across = ceil_div(g.n, strip);
+  // Rows are only divided where there would be too few tasks otherwise; each part packs its own transposed B.
+  const int64_t part_rows = g.batch * across >= 8 ? g.m : 4 * kTileRows;
+  const int64_t down = ceil_div(g.m, part_rows);
+  const int64_t tasks = g.batch * across * down, chunks = min(tasks, 64);
+  parallel_for(chunks, cycles(g), [&](int64_t chunk) {
+    for (int64_t task = chunk * tasks / chunks; task < (chunk + 1) * tasks / chunks; ++task) {
+      const int64_t i = task / (across * down), r0 = task / across % down * part_rows, j = task % across * strip;
+      run_part(g, g.a + g.a_offset[i] + r0 * g.a_row, g.b + g.b_offset[i] + (g.b_transposed ? j * g.ldb : j),
+               g.c + (i * g.m + r0) * g.n + j, min(part_rows, g.m - r0), min(strip, g.n - j));
+    }
+  });
+}
+
+size_t workspace(const GemmArgs& g) {
+  if (!shares_b(g)) return 0;
+  return static_cast<size_t>(ceil_div(min(g.n, kBlockN), kPanel) * kPanel * min(g.k, kBlockK)) * sizeof(float);
+}
+
+void run(const GemmArgs& g) {
+  if (g.m == 0 || g.n == 0 || g.batch == 0) return;
+  if (shares_b(g))
+    run_shared(g);
+  else
+    run_parts(g);
+}
+
+}  // namespace
+
+const GemmTable gemm_table = {workspace, run};
+
+}  // namespace dlcore::DLCORE_ISA

@@ -1,0 +1,107 @@
+// The register tile that products and convolutions are made of, and the transposition that packs for it.
+#pragma once
+#include "kernels/cpu/simd.h"
+
+namespace dlcore::DLCORE_ISA {
+
+#ifdef __AVX512F__
+inline constexpr int kTileRows = 14;  // 28 accumulators, 2 vectors of B, 1 element of A: 31 of 32 registers
+#else
+inline constexpr int kTileRows = 6;  // 12 + 2 + 1 of 16
+#endif
+inline constexpr int kPanel = 2 * W;  // columns of a packed panel
+inline constexpr int64_t kBlockK = 384;
+
+// A stretch of the reduction: element (r, p) of A at a + r·a_row + p·a_step, row p of B at b + p·b_row.
+struct Segment {
+  const float* a;
+  const float* b;
+  int64_t length;
+};
+
+struct TileArgs {
+  const Segment* segments;
+  int64_t count;
+  int64_t a_row, a_step, b_row;
+  float* c;
+  int64_t c_row;
+  bool accumulate;  // start the chains at C instead of +0
+};
+
+// C[rows, cols] (+)= the product, each element one chain of fma over the segments in order. 1 <= rows <= kTileRows; any cols.
+void run_tile(int rows, int64_t cols, const TileArgs& args);
+
+// Widest stretch of columns that one pass of run_tile covers with so many rows: few rows need many columns to keep the
+// multipliers busy.
+int wide_panel(int rows);
+
+// Packs a matrix given by rows (rows of it `row_stride` apart, `cols` contiguous elements each; rows <= width) transposed:
+// column q goes to dst + row(q)·width, row(q) = (q % taps)·tap_rows + q / taps. Lanes from `rows` to `width` are zeroed.
+struct PackArgs {
+  const float* src;
+  int64_t row_stride;
+  int64_t rows, cols;
+  int64_t taps, tap_rows;
+  float* dst;
+  int64_t width;
+};
+void pack_transposed(const PackArgs& args);
+
+// dst[c·dst_stride + r] = src[r·src_stride + c].
+void transpose(const float* src, int64_t src_stride, int64_t rows, int64_t cols, float* dst, int64_t dst_stride);
+
+// v[r][c] becomes v[c][r].
+DLCORE_INLINE void transpose_registers(VF* v) {
+#ifdef __AVX512F__
+  VF t[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = __builtin_shufflevector(v[i], v[i + 1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+    t[i + 1] = __builtin_shufflevector(v[i], v[i + 1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i += 4) {  // v[i + j] holds column j of each 128-bit lane, of rows i … i + 3
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      v[i + 2 * h] = __builtin_shufflevector(t[i + h], t[i + h + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+      v[i + 2 * h + 1] =
+          __builtin_shufflevector(t[i + h], t[i + h + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    }
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const VF a = v[j], b = v[j + 4], c = v[j + 8], d = v[j + 12];
+    const VF ab0 = __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+    const VF ab1 = __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    const VF cd0 = __builtin_shufflevector(c, d, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+    const VF cd1 = __builtin_shufflevector(c, d, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    v[j] = __builtin_shufflevector(ab0, cd0, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+    v[j + 8] = __builtin_shufflevector(ab0, cd0, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    v[j + 4] = __builtin_shufflevector(ab1, cd1, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+    v[j + 12] = __builtin_shufflevector(ab1, cd1, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  }
+#else
+  VF t[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = __builtin_shufflevector(v[i], v[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    t[i + 1] = __builtin_shufflevector(v[i], v[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i += 4) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      v[i + 2 * h] = __builtin_shufflevector(t[i + h], t[i + h + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+      v[i + 2 * h + 1] = __builtin_shufflevector(t[i + h], t[i + h + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const VF a = v[j], b = v[j + 4];
+    v[j] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+    v[j + 4] = __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+#endif
+}
+
+}  // namespace dlcore::DLCORE_ISA

@@ -1,0 +1,69 @@
+// matmul as docs/ops.md says it: one chain of fma for each output.
+#include <cmath>
+#include <vector>
+
+#include "base/error.h"
+#include "kernels/registry.h"
+
+namespace dlcore {
+
+void register_ref_gemm(Registry& registry);
+
+namespace {
+
+// Where matrix number `index` of the output's batch begins in an input, whose leading axes broadcast.
+int64_t matrix_offset(const Shape& input, const Shape& output, int64_t index) {
+  const int leading = static_cast<int>(output.size()) - 2, own = static_cast<int>(input.size()) - 2;
+  int64_t stride = input[static_cast<size_t>(own)] * input[static_cast<size_t>(own) + 1], offset = 0;
+  for (int axis = leading - 1, mine = own - 1; axis >= 0; --axis, --mine) {
+    const int64_t size = output[static_cast<size_t>(axis)], position = index % size;
+    index /= size;
+    if (mine < 0) continue;
+    const int64_t extent = input[static_cast<size_t>(mine)];
+    if (extent != 1) offset += position * stride;
+    stride *= extent;
+  }
+  return offset;
+}
+
+template <class T>
+void matmul(const KernelSpec& spec, const RunArgs& r) {
+  const Shape &a_shape = spec.inputs[0].shape, &b_shape = spec.inputs[1].shape, &c_shape = spec.outputs[0].shape;
+  const bool ta = spec.attrs.integer_or("transpose_a", 0) != 0, tb = spec.attrs.integer_or("transpose_b", 0) != 0;
+  const int64_t m = c_shape[c_shape.size() - 2], n = c_shape[c_shape.size() - 1];
+  const int64_t k = ta ? a_shape[a_shape.size() - 2] : a_shape[a_shape.size() - 1];
+  if (numel(c_shape) == 0) return;
+  const int64_t batch = numel(c_shape) / (m * n);
+  for (int64_t i = 0; i < batch; ++i) {
+    const T* a = static_cast<const T*>(r.in[0]) + matrix_offset(a_shape, c_shape, i);
+    const T* b = static_cast<const T*>(r.in[1]) + matrix_offset(b_shape, c_shape, i);
+    T* c = static_cast<T*>(r.out[0]) + i * m * n;
+    for (int64_t row = 0; row < m; ++row) {
+      for (int64_t col = 0; col < n; ++col) {
+        T sum = 0;
+        for (int64_t p = 0; p < k; ++p) {
+          const T x = ta ? a[p * m + row] : a[row * k + p];
+          const T y = tb ? b[col * k + p] : b[p * n + col];
+          sum = std::fma(x, y, sum);
+        }
+        c[row * n + col] = sum;
+      }
+    }
+  }
+}
+
+BoundKernel bind_matmul(const KernelSpec& spec) {
+  const DType dtype = spec.inputs[0].dtype;
+  if (dtype != DType::F32 && dtype != DType::F64) return {};
+  const Shape &a = spec.inputs[0].shape, &b = spec.inputs[1].shape;
+  DLCORE_CHECK(a.size() >= 2 && b.size() >= 2, Value, "[matmul] needs matrices, got ", to_string(a), " @ ", to_string(b));
+  BoundKernel bound;
+  bound.run = [spec, dtype](const RunArgs& r) { dtype == DType::F32 ? matmul<float>(spec, r) : matmul<double>(spec, r); };
+  return bound;
+}
+
+}  // namespace
+
+void register_ref_gemm(Registry& registry) { registry.add("ref", 0, "matmul", bind_matmul); }
+
+}  // namespace dlcore
