@@ -1,4 +1,5 @@
-// The graph's invariants, checked against the ops' rules. Parsing ends here, too: a text is only good if it means something.
+// The graph's invariants, checked against the ops' rules. Parsing ends here, too: a text is only good if it means
+// something.
 #include <unordered_map>
 #include <unordered_set>
 
@@ -39,12 +40,11 @@ class Verifier {
     const OpDef* def = find_op(node.op);
     DLCORE_CHECK(def, Value, "unknown op '", node.op, "'");
     const auto count = static_cast<int64_t>(node.inputs.size());
+    const std::string want = def->max_inputs == def->min_inputs ? format(def->min_inputs)
+                             : def->max_inputs < 0             ? format(def->min_inputs, " or more")
+                                                               : format(def->min_inputs, " to ", def->max_inputs);
     DLCORE_CHECK(count >= def->min_inputs && (def->max_inputs < 0 || count <= def->max_inputs), Value, "[", node.op,
-                 "] takes ", def->min_inputs,
-                 def->max_inputs < 0                  ? std::string(" or more")
-                 : def->max_inputs > def->min_inputs ? format(" to ", def->max_inputs)
-                                                      : std::string(),
-                 " inputs, got ", count);
+                 "] has ", count, " inputs, it takes ", want);
     Types inputs;
     for (ValueId v : node.inputs) {
       use(v, "an input");

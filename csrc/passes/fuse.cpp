@@ -18,6 +18,7 @@ namespace dlcore {
 namespace {
 
 constexpr size_t kMaxInstructions = 32, kMaxInputs = 16, kMaxOutputs = 8;
+constexpr size_t kMaxDistance = 1024;  // nodes between producer and consumer, so that huge graphs take no quadratic time
 constexpr size_t kMaxCondition = 8;  // instructions of one boolean expression, computed anew in each group that needs it
 
 bool one_of(std::string_view op, std::initializer_list<std::string_view> ops) {
@@ -59,6 +60,10 @@ class Fuser {
     groups_.resize(n);
     leaves_.resize(n);
     seen_.assign(n, -1);
+    for (size_t i = 0; i < n; ++i) {
+      order_.push_back(static_cast<NodeId>(i));
+      position_.push_back(i);
+    }
   }
 
   Graph run() {
@@ -157,6 +162,7 @@ class Fuser {
     if (from == kNone || groups_[static_cast<size_t>(in_group(from))].members.empty()) return;
     const NodeId a = group_of_[static_cast<size_t>(from)], b = group_of_[static_cast<size_t>(consumer)];
     if (a == b || g_.shape(v) != g_.shape(node(consumer).outputs[0])) return;
+    if (position(b) - position(a) > kMaxDistance) return;
     Group& x = groups_[static_cast<size_t>(a)];
     Group& y = groups_[static_cast<size_t>(b)];
     Group sum;
@@ -167,8 +173,8 @@ class Fuser {
       for (ValueId in : part->inputs)
         if (const NodeId p = producer(in); p == kNone || (in_group(p) != a && in_group(p) != b)) sum.inputs.insert(in);
     for (NodeId m : sum.members) sum.outputs += needed_outside(node(m).outputs[0], a, b);
-    if (sum.inputs.size() > kMaxInputs || sum.outputs > kMaxOutputs || path_outside(x, a, b) || path_outside(y, b, a))
-      return;
+    if (sum.inputs.size() > kMaxInputs || sum.outputs > kMaxOutputs || path_outside(a, b)) return;
+    reorder(a, b);
     for (NodeId m : x.members) group_of_[static_cast<size_t>(m)] = b;
     x = {};
     y = std::move(sum);
@@ -186,48 +192,69 @@ class Fuser {
     return false;
   }
 
-  // Whether a path runs from group a through some third group to group b. Groups count as one node: merged, they run at once.
-  bool path_outside(const Group& from, NodeId a, NodeId b) {
-    ++stamp_;
-    std::vector<NodeId> stack;
-    const auto push = [&](const Group& group, NodeId self, bool first) {
-      const auto visit = [&](NodeId n) {
-        for (NodeId user : users_[static_cast<size_t>(node(n).outputs[0])]) visit_user(user, self, a, b, first, stack);
-      };
-      for (NodeId m : group.members) visit(m);
-    };
-    push(from, a, true);
-    if (reached_) return reached_ = false, true;
-    while (!stack.empty()) {
-      const NodeId id = stack.back();
-      stack.pop_back();
-      const Group& group = groups_[static_cast<size_t>(id)];
-      if (!group.members.empty()) {
-        push(group, id, false);
-      } else {
-        for (ValueId v : node(id).outputs)
-          for (NodeId user : users_[static_cast<size_t>(v)]) visit_user(user, id, a, b, false, stack);
-      }
-      if (reached_) return reached_ = false, true;
+  // Calls visit(unit) for each unit that reads a result of this one. A condition is no station of its own: its readers
+  // compute it themselves.
+  template <class Visit>
+  void for_readers(NodeId unit, const Visit& visit) const {
+    const Group& group = groups_[static_cast<size_t>(unit)];
+    if (group.members.empty()) {
+      for (ValueId v : node(unit).outputs) for_readers_of(v, visit);
+    } else {
+      for (NodeId m : group.members) for_readers_of(node(m).outputs[0], visit);
     }
-    return false;
+  }
+  template <class Visit>
+  void for_readers_of(ValueId v, const Visit& visit) const {
+    for (NodeId user : users_[static_cast<size_t>(v)]) {
+      if (is_condition(user))
+        for_readers_of(node(user).outputs[0], visit);
+      else
+        visit(in_group(user));
+    }
   }
 
-  void visit_user(NodeId user, NodeId self, NodeId a, NodeId b, bool first, std::vector<NodeId>& stack) {
-    const NodeId id = in_group(user);
-    if (is_condition(user)) {  // its readers compute it themselves, so it is no station of its own
-      for (NodeId next : users_[static_cast<size_t>(node(user).outputs[0])]) visit_user(next, self, a, b, first, stack);
-      return;
+  // Whether a path runs from unit a through a third one to unit b; merged, they would form a cycle. Only units between
+  // the two in topological order can lie on it. Marks those that depend on a with the current stamp.
+  bool path_outside(NodeId a, NodeId b) {
+    ++stamp_;
+    std::vector<NodeId> stack;
+    bool found = false;
+    const auto visit_from = [&](NodeId from) {
+      for_readers(from, [&](NodeId to) {
+        if (to == b && from != a) found = true;
+        if (to == a || position(to) >= position(b) || seen_[static_cast<size_t>(to)] == stamp_) return;
+        seen_[static_cast<size_t>(to)] = stamp_;
+        stack.push_back(to);
+      });
+    };
+    visit_from(a);
+    while (!stack.empty() && !found) {
+      const NodeId unit = stack.back();
+      stack.pop_back();
+      visit_from(unit);
     }
-    if (id == self || id == a) return;
-    if (id == b) {
-      if (!first) reached_ = true;
-      return;
-    }
-    if (seen_[static_cast<size_t>(id)] == stamp_) return;
-    seen_[static_cast<size_t>(id)] = stamp_;
-    stack.push_back(id);
+    return found;
   }
+
+  // Keeps the units in topological order when a joins b: what depends on a (marked by path_outside) moves behind them.
+  void reorder(NodeId a, NodeId b) {
+    const size_t first = position(a), last = position(b);
+    std::vector<NodeId> behind;
+    size_t to = first;
+    for (size_t i = first + 1; i < last; ++i) {
+      const NodeId unit = order_[i];
+      if (seen_[static_cast<size_t>(unit)] == stamp_)
+        behind.push_back(unit);
+      else
+        order_[to++] = unit;
+    }
+    order_[to++] = b;
+    for (NodeId unit : behind) order_[to++] = unit;
+    order_.erase(order_.begin() + static_cast<std::ptrdiff_t>(last));
+    for (size_t i = first; i < order_.size(); ++i) position_[static_cast<size_t>(order_[i])] = i;
+  }
+
+  size_t position(NodeId unit) const { return position_[static_cast<size_t>(unit)]; }
 
   // --- The new graph: groups and other nodes in topological order, late rather than early.
   Graph build() {
@@ -238,7 +265,7 @@ class Fuser {
     std::priority_queue<Ready, std::vector<Ready>, std::greater<>> ready;
     std::vector<NodeId> units;
     for (size_t i = 0; i < n; ++i)
-      if (group_of_[i] == static_cast<NodeId>(i)) units.push_back(static_cast<NodeId>(i));
+      if (const auto u = static_cast<NodeId>(i); group_of_[i] == u && (!is_condition(u) || is_read(u))) units.push_back(u);
     const auto last_member = [&](NodeId u) { return is_fused(u) ? groups_[static_cast<size_t>(u)].members.back() : u; };
     for (NodeId u : units) {
       std::set<NodeId> before;
@@ -268,6 +295,15 @@ class Fuser {
     }
     DLCORE_CHECK(done == units.size(), Runtime, "[fuse] the groups form a cycle");
     return eliminate_dead_code(r.finish());
+  }
+
+  // Whether a node outside the groups still reads this condition.
+  bool is_read(NodeId condition) const {
+    const ValueId v = node(condition).outputs[0];
+    const auto& users = users_[static_cast<size_t>(v)];
+    return wanted_[static_cast<size_t>(v)] || std::any_of(users.begin(), users.end(), [&](NodeId user) {
+             return is_condition(user) ? is_read(user) : !is_fused(in_group(user));
+           });
   }
 
   // One plain instruction is better off in its own kernel.
@@ -342,7 +378,8 @@ class Fuser {
   std::vector<std::set<ValueId>> leaves_;             // of each candidate
   std::vector<int> seen_;
   int stamp_ = 0;
-  bool reached_ = false;
+  std::vector<NodeId> order_;                         // units in topological order; positions are its inverse
+  std::vector<size_t> position_;
 };
 
 }  // namespace
