@@ -8,10 +8,14 @@ namespace dlcore {
 
 std::string_view name_of(Role role) {
   switch (role) {
-    case Role::Input: return "input";
-    case Role::Param: return "param";
-    case Role::State: return "state";
-    case Role::Const: return "const";
+    case Role::Input:
+      return "input";
+    case Role::Param:
+      return "param";
+    case Role::State:
+      return "state";
+    case Role::Const:
+      return "const";
   }
   return "";
 }
@@ -55,8 +59,7 @@ void Graph::add_update(ValueId state, ValueId value) {
                "only a param or a state can be updated, not ", target ? "'" + target->name + "'" : "a computed value");
   DLCORE_CHECK(type(state) == type(value), Value, "'", target->name, "' is ", to_string(type(state)),
                " and cannot be updated with ", to_string(type(value)));
-  for (const Update& u : updates)
-    DLCORE_CHECK(u.state != state, Value, "'", target->name, "' has an update already");
+  for (const Update& u : updates) DLCORE_CHECK(u.state != state, Value, "'", target->name, "' has an update already");
   updates.push_back({state, value});
 }
 

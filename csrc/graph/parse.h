@@ -1,4 +1,5 @@
-// The syntax of the text form alone. parse() of graph.h (in ops/verify.cpp, which knows the ops) checks the meaning, too.
+// The syntax of the text form alone. parse() of graph.h (in ops/verify.cpp, which knows the ops) checks the meaning,
+// too.
 #pragma once
 #include "graph/graph.h"
 

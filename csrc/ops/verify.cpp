@@ -41,8 +41,8 @@ class Verifier {
     DLCORE_CHECK(def, Value, "unknown op '", node.op, "'");
     const auto count = static_cast<int64_t>(node.inputs.size());
     const std::string want = def->max_inputs == def->min_inputs ? format(def->min_inputs)
-                             : def->max_inputs < 0             ? format(def->min_inputs, " or more")
-                                                               : format(def->min_inputs, " to ", def->max_inputs);
+                             : def->max_inputs < 0              ? format(def->min_inputs, " or more")
+                                                                : format(def->min_inputs, " to ", def->max_inputs);
     DLCORE_CHECK(count >= def->min_inputs && (def->max_inputs < 0 || count <= def->max_inputs), Value, "[", node.op,
                  "] has ", count, " inputs, it takes ", want);
     Types inputs;

@@ -1,4 +1,5 @@
-// Drops nodes whose results nobody needs, and constants nobody reads. Inputs, params and states are the graph's face: they stay.
+// Drops nodes whose results nobody needs, and constants nobody reads. Inputs, params and states are the graph's face:
+// they stay.
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 

@@ -31,19 +31,30 @@ std::optional<double> uniform_as(const Tensor& t) {
 std::optional<double> uniform(const Tensor& t) {
   if (numel(t.shape()) == 0) return std::nullopt;
   switch (t.dtype()) {
-    case DType::F32: return uniform_as<float>(t);
-    case DType::F64: return uniform_as<double>(t);
-    case DType::I32: return uniform_as<int32_t>(t);
-    case DType::I64: return uniform_as<int64_t>(t);
-    case DType::Bool: return uniform_as<uint8_t>(t);
-    default: return std::nullopt;
+    case DType::F32:
+      return uniform_as<float>(t);
+    case DType::F64:
+      return uniform_as<double>(t);
+    case DType::I32:
+      return uniform_as<int32_t>(t);
+    case DType::I64:
+      return uniform_as<int64_t>(t);
+    case DType::Bool:
+      return uniform_as<uint8_t>(t);
+    default:
+      return std::nullopt;
   }
 }
 
 class Folder {
  public:
   Folder(const Graph& g, const Evaluator& eval)
-      : g_(g), eval_(eval), known_(g.values.size()), source_(g.values.size(), nullptr), r_(g), full_(g.values.size(), kNone) {
+      : g_(g),
+        eval_(eval),
+        known_(g.values.size()),
+        source_(g.values.size(), nullptr),
+        r_(g),
+        full_(g.values.size(), kNone) {
     for (const Leaf& leaf : g.leaves) names_.insert(leaf.name);
   }
 
@@ -100,8 +111,8 @@ class Folder {
     return known;
   }
 
-  // The value in the new graph: a node's, a leaf's, or what was folded, as a literal for element-wise ops (they fuse) or
-  // as a constant (it needs no run) for the others.
+  // The value in the new graph: a node's, a leaf's, or what was folded, as a literal for element-wise ops (they fuse)
+  // or as a constant (it needs no run) for the others.
   ValueId resolve(ValueId v, bool literal) {
     const bool folded = r_(v) == kNone || is_constant(v);
     if (literal && folded && full_of(v) != kNone) return full_of(v);

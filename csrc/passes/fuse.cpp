@@ -1,6 +1,6 @@
-// Gathers element-wise float32 nodes of one shape into `fused` nodes (grammar: docs/ops.md). A group grows along edges as
-// long as it stays within the tile kernel's limits and no path leaves it and comes back. Booleans never cross its border:
-// a node computes the comparisons it needs itself.
+// Gathers element-wise float32 nodes of one shape into `fused` nodes (grammar: docs/ops.md). A group grows along edges
+// as long as it stays within the tile kernel's limits and no path leaves it and comes back. Booleans never cross its
+// border: a node computes the comparisons it needs itself.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -18,27 +18,27 @@ namespace dlcore {
 namespace {
 
 constexpr size_t kMaxInstructions = 32, kMaxInputs = 16, kMaxOutputs = 8;
-constexpr size_t kMaxDistance = 1024;  // nodes between producer and consumer, so that huge graphs take no quadratic time
-constexpr size_t kMaxCondition = 8;  // instructions of one boolean expression, computed anew in each group that needs it
+constexpr size_t kMaxDistance =
+    1024;  // nodes between producer and consumer, so that huge graphs take no quadratic time
+constexpr size_t kMaxCondition =
+    8;  // instructions of one boolean expression, computed anew in each group that needs it
 
 bool one_of(std::string_view op, std::initializer_list<std::string_view> ops) {
   return std::find(ops.begin(), ops.end(), op) != ops.end();
 }
 
 bool is_arithmetic(std::string_view op) {
-  return one_of(op, {"sqrt", "rsqrt", "reciprocal", "exp",     "expm1", "log",  "log1p",  "sin",       "cos",  "tanh",
-                     "sigmoid", "erf", "gelu",    "gelu_tanh", "silu", "softplus", "floor", "ceil", "round", "neg",
-                     "abs",  "sign", "relu", "add", "sub", "mul", "div", "pow", "maximum", "minimum", "remainder",
-                     "where"});
+  return one_of(op, {"sqrt",  "rsqrt", "reciprocal", "exp", "expm1",   "log",       "log1p",     "sin",
+                     "cos",   "tanh",  "sigmoid",    "erf", "gelu",    "gelu_tanh", "silu",      "softplus",
+                     "floor", "ceil",  "round",      "neg", "abs",     "sign",      "relu",      "add",
+                     "sub",   "mul",   "div",        "pow", "maximum", "minimum",   "remainder", "where"});
 }
 bool is_comparison(std::string_view op) { return one_of(op, {"eq", "ne", "lt", "le", "gt", "ge"}); }
-bool is_logical(std::string_view op) {
-  return one_of(op, {"logical_and", "logical_or", "logical_xor", "logical_not"});
-}
+bool is_logical(std::string_view op) { return one_of(op, {"logical_and", "logical_or", "logical_xor", "logical_not"}); }
 
 struct Group {
-  std::vector<NodeId> members;       // ascending
-  std::set<ValueId> inputs;          // float values from outside
+  std::vector<NodeId> members;  // ascending
+  std::set<ValueId> inputs;     // float values from outside
   size_t instructions = 0, outputs = 0;
 };
 
@@ -72,7 +72,8 @@ class Fuser {
     find_candidates();
     for (size_t i = 0; i < g_.nodes.size(); ++i)
       if (!groups_[i].members.empty())
-        for (ValueId v : std::vector<ValueId>(leaves_[i].begin(), leaves_[i].end())) try_merge(v, static_cast<NodeId>(i));
+        for (ValueId v : std::vector<ValueId>(leaves_[i].begin(), leaves_[i].end()))
+          try_merge(v, static_cast<NodeId>(i));
     return build();
   }
 
@@ -265,7 +266,8 @@ class Fuser {
     std::priority_queue<Ready, std::vector<Ready>, std::greater<>> ready;
     std::vector<NodeId> units;
     for (size_t i = 0; i < n; ++i)
-      if (const auto u = static_cast<NodeId>(i); group_of_[i] == u && (!is_condition(u) || is_read(u))) units.push_back(u);
+      if (const auto u = static_cast<NodeId>(i); group_of_[i] == u && (!is_condition(u) || is_read(u)))
+        units.push_back(u);
     const auto last_member = [&](NodeId u) { return is_fused(u) ? groups_[static_cast<size_t>(u)].members.back() : u; };
     for (NodeId u : units) {
       std::set<NodeId> before;
@@ -340,7 +342,8 @@ class Fuser {
     for (const auto& [v, i] : results) r.set(v, made[i]);
   }
 
-  // The name of a value inside a group: an input, a literal, or the result of an instruction, written when first asked for.
+  // The name of a value inside a group: an input, a literal, or the result of an instruction, written when first asked
+  // for.
   std::string operand(ValueId v, std::unordered_map<ValueId, std::string>& operands, std::string& code, int& count) {
     if (const auto it = operands.find(v); it != operands.end()) return it->second;
     if (const std::optional<float> literal = literals_[static_cast<size_t>(v)]) {
@@ -368,17 +371,17 @@ class Fuser {
   }
 
   const Graph& g_;
-  std::vector<std::vector<NodeId>> users_;            // of each value
-  std::vector<char> wanted_;                          // a value is an output or an update
+  std::vector<std::vector<NodeId>> users_;  // of each value
+  std::vector<char> wanted_;                // a value is an output or an update
   std::unordered_map<ValueId, const Leaf*> constants_;
-  std::vector<std::optional<float>> literals_;        // of each value
-  std::vector<size_t> conditions_;                    // of each value: length of its boolean expression, 0: none
-  std::vector<NodeId> group_of_;                      // of each node; a node without a group is its own unit
-  std::vector<Group> groups_;                         // at the index of one member; others are empty
-  std::vector<std::set<ValueId>> leaves_;             // of each candidate
+  std::vector<std::optional<float>> literals_;  // of each value
+  std::vector<size_t> conditions_;              // of each value: length of its boolean expression, 0: none
+  std::vector<NodeId> group_of_;                // of each node; a node without a group is its own unit
+  std::vector<Group> groups_;                   // at the index of one member; others are empty
+  std::vector<std::set<ValueId>> leaves_;       // of each candidate
   std::vector<int> seen_;
   int stamp_ = 0;
-  std::vector<NodeId> order_;                         // units in topological order; positions are its inverse
+  std::vector<NodeId> order_;  // units in topological order; positions are its inverse
   std::vector<size_t> position_;
 };
 

@@ -1,5 +1,5 @@
-// Reverse-mode differentiation by appending nodes. The derivative is written in the same ops, so it can be differentiated
-// again, and every later pass serves it as it serves the forward part.
+// Reverse-mode differentiation by appending nodes. The derivative is written in the same ops, so it can be
+// differentiated again, and every later pass serves it as it serves the forward part.
 #include <algorithm>
 
 #include "base/error.h"
@@ -50,7 +50,9 @@ class Backward {
   }
 
  private:
-  bool is_reached(ValueId v) const { return static_cast<size_t>(v) < reached_.size() && reached_[static_cast<size_t>(v)]; }
+  bool is_reached(ValueId v) const {
+    return static_cast<size_t>(v) < reached_.size() && reached_[static_cast<size_t>(v)];
+  }
 
   // Marks the float values of nodes [begin, end) that depend on a value of wrt through derivatives that may not vanish.
   void reach(size_t begin, size_t end) {

@@ -1,6 +1,6 @@
-// Images run channels-last (NHWC) between convolutions and poolings, as the kernels like them; transposes stay at the edges,
-// where a value meets an op whose order of arithmetic is tied to the axes' order. The walk keeps, for each value of the old
-// graph, its form with the old axes (the rewrite's map) and, if one was made, its NHWC form.
+// Images run channels-last (NHWC) between convolutions and poolings, as the kernels like them; transposes stay at the
+// edges, where a value meets an op whose order of arithmetic is tied to the axes' order. The walk keeps, for each value
+// of the old graph, its form with the old axes (the rewrite's map) and, if one was made, its NHWC form.
 #include <algorithm>
 
 #include "base/error.h"
@@ -17,9 +17,9 @@ struct Spatial {
   unsigned inputs, outputs;
 };
 constexpr Spatial kSpatial[] = {
-    {"conv2d", 1, 1},          {"conv2d_backward_data", 1, 1}, {"conv2d_backward_weight", 3, 0},
-    {"max_pool2d", 1, 3},      {"max_pool2d_backward", 3, 1},  {"max_pool2d_gather", 3, 1},
-    {"avg_pool2d", 1, 1},      {"avg_pool2d_backward", 1, 1},
+    {"conv2d", 1, 1},     {"conv2d_backward_data", 1, 1}, {"conv2d_backward_weight", 3, 0},
+    {"max_pool2d", 1, 3}, {"max_pool2d_backward", 3, 1},  {"max_pool2d_gather", 3, 1},
+    {"avg_pool2d", 1, 1}, {"avg_pool2d_backward", 1, 1},
 };
 constexpr Spatial kBatchNorm[] = {{"batch_norm", 1, 1}, {"batch_norm_backward", 3, 1}};
 

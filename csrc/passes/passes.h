@@ -1,5 +1,5 @@
-// Passes: Graph → Graph. None changes a bit of the results in float32 (but for the sign of a zero and which NaN), so a graph
-// without passes is the oracle of the same graph with them.
+// Passes: Graph → Graph. None changes a bit of the results in float32 (but for the sign of a zero and which NaN), so a
+// graph without passes is the oracle of the same graph with them.
 #pragma once
 #include <functional>
 #include <span>
@@ -10,7 +10,8 @@
 
 namespace dlcore {
 
-// Computes a node from concrete inputs: (node, inputs, output types) → outputs. The runtime, which knows kernels, gives it.
+// Computes a node from concrete inputs: (node, inputs, output types) → outputs. The runtime, which knows kernels, gives
+// it.
 using Evaluator =
     std::function<std::vector<Tensor>(const Node&, const std::vector<Tensor>&, const std::vector<TensorType>&)>;
 
@@ -18,11 +19,11 @@ using Evaluator =
 // `wrt`, zeros where the output does not depend on it. Throws Error(Value) naming op and layer where none exists.
 std::vector<ValueId> grad(Graph& graph, ValueId output, std::span<const ValueId> wrt, ValueId seed = kNone);
 
-Graph eliminate_dead_code(const Graph& graph);           // "dce": keeps inputs, params and states, used or not
-Graph simplify(const Graph& graph);                      // "simplify": algebra, common subexpressions, dead code
-Graph fold(const Graph& graph, const Evaluator& eval);   // "fold": computes what depends on constants alone
-Graph to_channels_last(const Graph& graph);              // "layout": images run as NHWC between convolutions
-Graph fuse(const Graph& graph);                          // "fuse": element-wise chains become `fused` tile programs
+Graph eliminate_dead_code(const Graph& graph);          // "dce": keeps inputs, params and states, used or not
+Graph simplify(const Graph& graph);                     // "simplify": algebra, common subexpressions, dead code
+Graph fold(const Graph& graph, const Evaluator& eval);  // "fold": computes what depends on constants alone
+Graph to_channels_last(const Graph& graph);             // "layout": images run as NHWC between convolutions
+Graph fuse(const Graph& graph);                         // "fuse": element-wise chains become `fused` tile programs
 
 const std::vector<std::string>& default_passes();
 // Runs the named passes in order. Throws Error(Value) for an unknown name.

@@ -1,4 +1,5 @@
-// Algebra that keeps every bit, common subexpressions, dead code. One walk is enough: a node's producers are simple already.
+// Algebra that keeps every bit, common subexpressions, dead code. One walk is enough: a node's producers are simple
+// already.
 #include <algorithm>
 #include <array>
 #include <numeric>
@@ -50,7 +51,8 @@ class Simplifier {
 
  private:
   std::vector<ValueId> simplified(Node node, Types types) {
-    constexpr int kMaxSteps = 16;  // each step makes the node simpler; the limit only guards against a rule that does not
+    constexpr int kMaxSteps =
+        16;  // each step makes the node simpler; the limit only guards against a rule that does not
     for (int step = 0; step < kMaxSteps; ++step) {
       if (types.size() != 1) {
         if (!shrink_inputs(node, types[0])) break;
