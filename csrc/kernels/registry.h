@@ -29,7 +29,7 @@ struct RunArgs {
 struct BoundKernel {
   std::function<void(const RunArgs&)> run;
   size_t workspace = 0;
-  std::string_view backend;  // filled in by the registry
+  std::string_view backend = {};  // filled in by the registry
   explicit operator bool() const { return static_cast<bool>(run); }
 };
 
