@@ -15,8 +15,8 @@ Types infer_matmul(Call& c) {
   const int ra = c.rank(0), rb = c.rank(1);
   const int64_t m = c.size(0, ta ? ra - 1 : ra - 2), k = c.size(0, ta ? ra - 2 : ra - 1);
   const int64_t kb = c.size(1, tb ? rb - 1 : rb - 2), n = c.size(1, tb ? rb - 2 : rb - 1);
-  c.check(k == kb, "inner sizes differ: ", to_string(c.shape(0)), ta ? "ᵀ" : "", " @ ", to_string(c.shape(1)),
-          tb ? "ᵀ" : "");
+  c.check(k == kb, "inner sizes differ: ", to_string(c.shape(0)), ta ? ".T" : "", " @ ", to_string(c.shape(1)),
+          tb ? ".T" : "");
   const Shape lead_a(c.shape(0).begin(), c.shape(0).end() - 2), lead_b(c.shape(1).begin(), c.shape(1).end() - 2);
   Shape out = broadcast(lead_a, lead_b, "matmul");
   out.push_back(m);
