@@ -46,8 +46,8 @@ ValueId Builder::sum_to(ValueId v, const Shape& target) {
   const size_t lead = shape.size() - target.size();
   for (size_t i = 0; i < shape.size(); ++i)
     if (i < lead || (target[i - lead] == 1 && shape[i] != 1)) axes.push_back(static_cast<int64_t>(i));
-  // Images to channels (a convolution's bias): summed with the channels last, so that the layout pass finds the order of
-  // the additions it can keep without moving the images back.
+  // Images to channels (a convolution's bias): summed with the channels last, so that the layout pass finds the order
+  // of the additions it can keep without moving the images back.
   if (shape.size() == 4 && axes == IntList{0, 2, 3})
     return reshape(sum(op("transpose", {v}, {{"perm", IntList{0, 2, 3, 1}}}), {0, 1, 2}, false), target);
   return reshape(sum(v, std::move(axes), false), target);
