@@ -1,0 +1,140 @@
+#include "base/cpu.h"
+#include "kernels/registry.h"
+
+#if defined(__x86_64__)
+#include "kernels/cpu/norm.h"
+#endif
+
+namespace dlcore {
+
+#if defined(__x86_64__)
+namespace {
+
+bool serves(const KernelSpec& spec) {
+  if (current_isa() == Isa::Ref) return false;
+  for (const TensorType& t : spec.inputs)
+    if (t.dtype != DType::F32) return false;
+  return true;
+}
+
+int64_t product(const Shape& shape, size_t from, size_t to) {
+  int64_t n = 1;
+  for (size_t i = from; i < to; ++i) n *= shape[i];
+  return n;
+}
+
+const float* input(const RunArgs& args, int i) { return static_cast<const float*>(args.in[i]); }
+float* output(const RunArgs& args, int i) { return static_cast<float*>(args.out[i]); }
+
+LayerNormArgs layer_norm_args(const KernelSpec& spec) {
+  const Shape& shape = spec.inputs[0].shape;
+  const size_t lead = shape.size() - static_cast<size_t>(spec.attrs.integer("dims"));
+  LayerNormArgs a = {};
+  a.rows = product(shape, 0, lead);
+  a.width = product(shape, lead, shape.size());
+  a.eps = static_cast<float>(spec.attrs.real_or("eps", 0.0));
+  return a;
+}
+
+BoundKernel bind_layer_norm(const KernelSpec& spec) {
+  if (!serves(spec)) return {};
+  const auto run = (current_isa() == Isa::Avx512 ? avx512::layer_norm_table : avx2::layer_norm_table).forward;
+  return {[run, base = layer_norm_args(spec)](const RunArgs& args) {
+    LayerNormArgs a = base;
+    a.x = input(args, 0);
+    a.gamma = input(args, 1);
+    a.beta = input(args, 2);
+    a.y = output(args, 0);
+    a.mean = output(args, 1);
+    a.rstd = output(args, 2);
+    run(a);
+  }};
+}
+
+BoundKernel bind_layer_norm_backward(const KernelSpec& spec) {
+  if (!serves(spec)) return {};
+  const auto run = (current_isa() == Isa::Avx512 ? avx512::layer_norm_table : avx2::layer_norm_table).backward;
+  const LayerNormArgs base = layer_norm_args(spec);
+  return {[run, base](const RunArgs& args) {
+            LayerNormArgs a = base;
+            a.dy = input(args, 0);
+            a.x = input(args, 1);
+            a.gamma = input(args, 2);
+            a.mean = const_cast<float*>(input(args, 3));
+            a.rstd = const_cast<float*>(input(args, 4));
+            a.dx = output(args, 0);
+            a.dgamma = output(args, 1);
+            a.dbeta = output(args, 2);
+            a.workspace = static_cast<float*>(args.workspace);
+            run(a);
+          },
+          sizeof(float) * static_cast<size_t>(layer_norm_workspace(base.rows, base.width))};
+}
+
+BatchNormArgs batch_norm_args(const KernelSpec& spec) {
+  const Shape& shape = spec.inputs[0].shape;
+  const int rank = static_cast<int>(shape.size());
+  const size_t axis = static_cast<size_t>(normalize_axis(spec.attrs.integer("axis"), rank, spec.op.c_str()));
+  BatchNormArgs a = {};
+  a.outer = product(shape, 0, axis);
+  a.channels = shape[axis];
+  a.inner = product(shape, axis + 1, shape.size());
+  a.eps = static_cast<float>(spec.attrs.real("eps"));
+  return a;
+}
+
+size_t workspace_of(const BatchNormArgs& a) {
+  return sizeof(float) * static_cast<size_t>(batch_norm_workspace(a.outer * a.inner, a.channels));
+}
+
+BoundKernel bind_batch_norm(const KernelSpec& spec) {
+  if (!serves(spec)) return {};
+  const auto run = (current_isa() == Isa::Avx512 ? avx512::batch_norm_table : avx2::batch_norm_table).forward;
+  const BatchNormArgs base = batch_norm_args(spec);
+  return {[run, base](const RunArgs& args) {
+            BatchNormArgs a = base;
+            a.x = input(args, 0);
+            a.gamma = input(args, 1);
+            a.beta = input(args, 2);
+            a.y = output(args, 0);
+            a.mean = output(args, 1);
+            a.var = output(args, 2);
+            a.workspace = static_cast<float*>(args.workspace);
+            run(a);
+          },
+          workspace_of(base)};
+}
+
+BoundKernel bind_batch_norm_backward(const KernelSpec& spec) {
+  if (!serves(spec)) return {};
+  const auto run = (current_isa() == Isa::Avx512 ? avx512::batch_norm_table : avx2::batch_norm_table).backward;
+  const BatchNormArgs base = batch_norm_args(spec);
+  return {[run, base](const RunArgs& args) {
+            BatchNormArgs a = base;
+            a.dy = input(args, 0);
+            a.x = input(args, 1);
+            a.gamma = input(args, 2);
+            a.mean = const_cast<float*>(input(args, 3));
+            a.var = const_cast<float*>(input(args, 4));
+            a.dx = output(args, 0);
+            a.dgamma = output(args, 1);
+            a.dbeta = output(args, 2);
+            a.workspace = static_cast<float*>(args.workspace);
+            run(a);
+          },
+          workspace_of(base)};
+}
+
+}  // namespace
+
+void register_cpu_norm(Registry& r) {
+  r.add("cpu", 10, "layer_norm", bind_layer_norm);
+  r.add("cpu", 10, "layer_norm_backward", bind_layer_norm_backward);
+  r.add("cpu", 10, "batch_norm", bind_batch_norm);
+  r.add("cpu", 10, "batch_norm_backward", bind_batch_norm_backward);
+}
+#else
+void register_cpu_norm(Registry&) {}
+#endif
+
+}  // namespace dlcore

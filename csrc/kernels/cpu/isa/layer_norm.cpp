@@ -1,0 +1,224 @@
+// Layer normalisation. Statistics along rows in 16 lanes, four rows at a time so that the chains of additions overlap;
+// sums over rows in blocks of 512, vectors along columns.
+#include "base/parallel.h"
+#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/norm.h"
+
+namespace dlcore::DLCORE_ISA {
+
+namespace {
+
+constexpr int kGroup = 4;
+constexpr int64_t kChunkElements = 16384;
+constexpr int64_t kStrip = 64;  // columns of one chunk of a sum over rows
+
+int64_t chunk_rows(int64_t width) {
+  const int64_t rows = kChunkElements / (width > 0 ? width : 1) / kGroup * kGroup;
+  return rows < kGroup ? kGroup : rows;
+}
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <int R>
+DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
+  const int64_t width = a.width, full = width / kLanes * kLanes;
+  const int tail = (int)(width - full);
+  const float* x = a.x + row * width;
+  float* y = a.y + row * width;
+  Lanes acc[R];
+  float mean[R], rstd[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) acc[r] = zero_lanes();
+  for (int64_t i = 0; i < full; i += kLanes)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) acc[r] = acc[r] + load16(x + r * width + i);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    if (tail) acc[r] = acc[r] + load16(x + r * width + full, tail);
+    mean[r] = tree_sum(acc[r]) / (float)width;
+    acc[r] = zero_lanes();
+  }
+  for (int64_t i = 0; i < full; i += kLanes)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const Lanes d = load16(x + r * width + i) - splat16(mean[r]);
+      acc[r] = fma(d, d, acc[r]);
+    }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    if (tail) {
+      const Lanes d = first_of(tail, load16(x + r * width + full, tail) - splat16(mean[r]), zero_lanes());
+      acc[r] = fma(d, d, acc[r]);
+    }
+    rstd[r] = 1.0f / __builtin_sqrtf(tree_sum(acc[r]) / (float)width + a.eps);
+    a.mean[row + r] = mean[r];
+    a.rstd[row + r] = rstd[r];
+  }
+  for (int64_t i = 0; i < full; i += kLanes) {
+    const Lanes gamma = load16(a.gamma + i), beta = load16(a.beta + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+      store16(y + r * width + i, fma((load16(x + r * width + i) - splat16(mean[r])) * splat16(rstd[r]), gamma, beta));
+  }
+  if (tail) {
+    const Lanes gamma = load16(a.gamma + full, tail), beta = load16(a.beta + full, tail);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+      store16(y + r * width + full,
+              fma((load16(x + r * width + full, tail) - splat16(mean[r])) * splat16(rstd[r]), gamma, beta), tail);
+  }
+}
+
+void forward(const LayerNormArgs& a) {
+  const int64_t step = chunk_rows(a.width);
+  auto body = [&](int64_t chunk) {
+    int64_t row = chunk * step;
+    const int64_t end = smaller(row + step, a.rows);
+    for (; row + kGroup <= end; row += kGroup) forward_rows<kGroup>(a, row);
+    for (; row < end; ++row) forward_rows<1>(a, row);
+  };
+  parallel_for((a.rows + step - 1) / step, a.rows * (a.width + 32), body);
+}
+
+template <int R>
+DLCORE_INLINE void dx_rows(const LayerNormArgs& a, int64_t row) {
+  const int64_t width = a.width, full = width / kLanes * kLanes;
+  const int tail = (int)(width - full);
+  const float *x = a.x + row * width, *dy = a.dy + row * width;
+  float* dx = a.dx + row * width;
+  Lanes g_sum[R], gh_sum[R], mean[R], rstd[R], ga[R], gb[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    g_sum[r] = gh_sum[r] = zero_lanes();
+    mean[r] = splat16(a.mean[row + r]);
+    rstd[r] = splat16(a.rstd[row + r]);
+  }
+  for (int64_t i = 0; i < full; i += kLanes) {
+    const Lanes gamma = load16(a.gamma + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const Lanes g = load16(dy + r * width + i) * gamma;
+      g_sum[r] = g_sum[r] + g;
+      gh_sum[r] = fma(g, (load16(x + r * width + i) - mean[r]) * rstd[r], gh_sum[r]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    if (tail) {
+      const Lanes g = load16(dy + r * width + full, tail) * load16(a.gamma + full, tail);
+      const Lanes h = (load16(x + r * width + full, tail) - mean[r]) * rstd[r];
+      g_sum[r] = g_sum[r] + g;
+      gh_sum[r] = fma(g, first_of(tail, h, zero_lanes()), gh_sum[r]);
+    }
+    ga[r] = splat16(tree_sum(g_sum[r]) / (float)width);
+    gb[r] = splat16(tree_sum(gh_sum[r]) / (float)width);
+  }
+  for (int64_t i = 0; i < full; i += kLanes) {
+    const Lanes gamma = load16(a.gamma + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const Lanes g = load16(dy + r * width + i) * gamma;
+      const Lanes h = (load16(x + r * width + i) - mean[r]) * rstd[r];
+      store16(dx + r * width + i, rstd[r] * ((g - ga[r]) - h * gb[r]));
+    }
+  }
+  if (tail) {
+    const Lanes gamma = load16(a.gamma + full, tail);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const Lanes g = load16(dy + r * width + full, tail) * gamma;
+      const Lanes h = (load16(x + r * width + full, tail) - mean[r]) * rstd[r];
+      store16(dx + r * width + full, rstd[r] * ((g - ga[r]) - h * gb[r]), tail);
+    }
+  }
+}
+
+void dx_range(const LayerNormArgs& a, int64_t row, int64_t end) {
+  for (; row + 2 <= end; row += 2) dx_rows<2>(a, row);
+  for (; row < end; ++row) dx_rows<1>(a, row);
+}
+
+// Goes on with the chains of columns [c, c + n), n <= 16 L, over rows [row, end).
+template <int L>
+DLCORE_INLINE void add_rows(const LayerNormArgs& a, int64_t row, int64_t end, int64_t c, int n, float* gamma_sum,
+                            float* beta_sum) {
+  Lanes g[L], b[L];
+  int have[L];
+#pragma GCC unroll 4
+  for (int l = 0; l < L; ++l) {
+    have[l] = n - l * kLanes < kLanes ? n - l * kLanes : kLanes;
+    g[l] = load16(gamma_sum + c + l * kLanes, have[l]);
+    b[l] = load16(beta_sum + c + l * kLanes, have[l]);
+  }
+  for (; row < end; ++row) {
+    const float *x = a.x + row * a.width + c, *dy = a.dy + row * a.width + c;
+    const Lanes mean = splat16(a.mean[row]), rstd = splat16(a.rstd[row]);
+#pragma GCC unroll 4
+    for (int l = 0; l < L; ++l) {
+      const bool whole = L > 1;  // strips of more than one vector are whole
+      const Lanes d = whole ? load16(dy + l * kLanes) : load16(dy, have[l]);
+      const Lanes v = whole ? load16(x + l * kLanes) : load16(x, have[l]);
+      g[l] = fma(d, (v - mean) * rstd, g[l]);
+      b[l] = b[l] + d;
+    }
+  }
+#pragma GCC unroll 4
+  for (int l = 0; l < L; ++l) {
+    store16(gamma_sum + c + l * kLanes, g[l], have[l]);
+    store16(beta_sum + c + l * kLanes, b[l], have[l]);
+  }
+}
+
+void sum_range(const LayerNormArgs& a, int64_t row, int64_t end, int64_t c, int64_t c_end, float* gamma_sum,
+               float* beta_sum) {
+  constexpr int kMany = kParts == 1 ? 4 : 2;
+  for (; c + kMany * kLanes <= c_end; c += kMany * kLanes)
+    add_rows<kMany>(a, row, end, c, kMany * kLanes, gamma_sum, beta_sum);
+  for (; c < c_end; c += kLanes) add_rows<1>(a, row, end, c, (int)smaller(c_end - c, kLanes), gamma_sum, beta_sum);
+}
+
+void clear(float* p, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = 0.0f;
+}
+
+void backward(const LayerNormArgs& a) {
+  const int64_t width = a.width, blocks = blocks_of(a.rows), step = chunk_rows(width);
+  const auto gamma_sum = [&](int64_t block) { return a.workspace + 2 * block * width; };
+  const auto beta_sum = [&](int64_t block) { return a.workspace + (2 * block + 1) * width; };
+  clear(a.workspace, 2 * blocks * width);
+  const int64_t cycles = a.rows * (width + 32);
+  if (blocks >= 8) {  // enough of them to share out: sums and dx together, while the rows are in the cache
+    auto body = [&](int64_t block) {
+      const int64_t end = smaller((block + 1) * kBlockRows, a.rows);
+      const int64_t some = smaller(step, 32);
+      for (int64_t row = block * kBlockRows; row < end; row += some) {
+        const int64_t stop = smaller(row + some, end);
+        sum_range(a, row, stop, 0, width, gamma_sum(block), beta_sum(block));
+        dx_range(a, row, stop);
+      }
+    };
+    parallel_for(blocks, 2 * cycles, body);
+  } else {
+    const int64_t strips = (width + kStrip - 1) / kStrip;
+    auto sums = [&](int64_t chunk) {
+      const int64_t block = chunk / strips, c = chunk % strips * kStrip;
+      sum_range(a, block * kBlockRows, smaller((block + 1) * kBlockRows, a.rows), c, smaller(c + kStrip, width),
+                gamma_sum(block), beta_sum(block));
+    };
+    parallel_for(blocks * strips, cycles, sums);
+    auto dxs = [&](int64_t chunk) { dx_range(a, chunk * step, smaller((chunk + 1) * step, a.rows)); };
+    parallel_for((a.rows + step - 1) / step, cycles, dxs);
+  }
+  for (int64_t c = 0; c < width; ++c) a.dgamma[c] = a.dbeta[c] = 0.0f;
+  for (int64_t block = 0; block < blocks; ++block)
+    for (int64_t c = 0; c < width; ++c) {
+      const float g = gamma_sum(block)[c], b = beta_sum(block)[c];
+      a.dgamma[c] = block == 0 ? g : a.dgamma[c] + g;
+      a.dbeta[c] = block == 0 ? b : a.dbeta[c] + b;
+    }
+}
+
+}  // namespace
+
+const LayerNormTable layer_norm_table = {forward, backward};
+
+}  // namespace dlcore::DLCORE_ISA

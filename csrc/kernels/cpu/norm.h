@@ -1,0 +1,52 @@
+// Arguments and entry points of the normalisations; docs/ops.md has their meaning.
+#pragma once
+#include <stdint.h>
+
+namespace dlcore {
+
+struct LayerNormArgs {  // rows x width; workspace: layer_norm_workspace floats (backward)
+  const float *x, *gamma, *beta;
+  const float* dy;  // backward only
+  float *y, *mean, *rstd;
+  float *dx, *dgamma, *dbeta;
+  int64_t rows, width;
+  float eps;
+  float* workspace;
+};
+
+struct BatchNormArgs {  // outer x channels x inner; workspace: batch_norm_workspace floats
+  const float *x, *gamma, *beta;
+  const float* dy;  // backward only
+  float *y, *mean, *var;
+  float *dx, *dgamma, *dbeta;
+  int64_t outer, channels, inner;
+  float eps;
+  float* workspace;
+};
+
+inline constexpr int64_t kBlockRows = 512;  // blocks512
+constexpr int64_t blocks_of(int64_t n) { return (n + kBlockRows - 1) / kBlockRows; }
+// Two sums a block.
+constexpr int64_t layer_norm_workspace(int64_t rows, int64_t width) { return 2 * blocks_of(rows) * width; }
+// Two sums a block, and four coefficients a channel.
+constexpr int64_t batch_norm_workspace(int64_t n, int64_t channels) { return (2 * blocks_of(n) + 4) * channels; }
+
+struct LayerNormTable {
+  void (*forward)(const LayerNormArgs&);
+  void (*backward)(const LayerNormArgs&);
+};
+struct BatchNormTable {
+  void (*forward)(const BatchNormArgs&);
+  void (*backward)(const BatchNormArgs&);
+};
+
+namespace avx2 {
+extern const LayerNormTable layer_norm_table;
+extern const BatchNormTable batch_norm_table;
+}  // namespace avx2
+namespace avx512 {
+extern const LayerNormTable layer_norm_table;
+extern const BatchNormTable batch_norm_table;
+}  // namespace avx512
+
+}  // namespace dlcore
