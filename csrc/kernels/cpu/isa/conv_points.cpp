@@ -13,7 +13,7 @@ constexpr int kPixels = 12;  // 12 pointers, the weights' and a counter: 14 of t
 constexpr int kPixels = 6;
 #endif
 constexpr int64_t kTableTaps = 64;
-constexpr int64_t kBlockChannels = 512;
+constexpr int64_t kBlockChannels = 640;  // of the reduction: with 128 columns of weights 320 KB, within the L2 cache
 constexpr int64_t kTilesAChunk = 16;
 constexpr int64_t kPanelsAChunk = 4;
 const float kZeros[kBlockChannels] = {};
@@ -216,8 +216,9 @@ void run_chunk(const PointConv& conv, const ConvPhase& phase, const Division& d,
   const int64_t panels = ceil_div(conv.dest_channels, kPanel);
   const int64_t panel_size = conv.taps * conv.source_channels * kPanel;
   const int64_t last_panel = min64(panels, (part + 1) * kPanelsAChunk);
-  const int64_t block_c = min64(conv.source_channels, kBlockChannels);
-  const int64_t block_t = max64(1, min64(kTableTaps, kBlockChannels / max64(1, conv.source_channels)));
+  const int64_t block_c = even(conv.source_channels, kBlockChannels);
+  const int64_t block_t =
+      even(phase.tap_count, max64(1, min64(kTableTaps, kBlockChannels / max64(1, conv.source_channels))));
   const PointKernel& kernel = kernel_for(d.rows);
   const float* table[kTableTaps * kPixels];
   int64_t weight_offset[kTableTaps];

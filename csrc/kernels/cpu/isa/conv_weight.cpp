@@ -1,6 +1,6 @@
-// Backward-weight: for each tap a product of the pixels' inputs (transposed) with the pixels' gradients, both read in place.
-// Images come in blocks whose sums are added in order (docs/ops.md); within a block the chain runs over bands of rows, small
-// enough that a band of both tensors stays in the cache while all taps pass over it.
+// Backward-weight: for each tap a product of the pixels' inputs (transposed) with the pixels' gradients. Images come in blocks
+// whose sums are added in order (docs/ops.md); within a block the chain runs over bands of pixels, small enough that a band of
+// both tensors stays in the cache while all taps pass over it.
 #include "base/parallel.h"
 #include "kernels/cpu/isa/conv_parts.h"
 
@@ -8,7 +8,9 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 constexpr int64_t kBandPixels = 128;
-constexpr int64_t kTilesATask = 4;
+constexpr int64_t kRowsATask = 128;
+constexpr int64_t kPanelsATask = 4;
+constexpr int64_t kApartFloats = int64_t{1} << 21;  // 8 MB
 
 // A row set is the outputs that one stretch of input channels gives: a tap's channels, or, from a padded copy of images with
 // few channels, those of a row of taps.
@@ -33,32 +35,6 @@ Range valid(int64_t offset, int64_t stride, int64_t size, int64_t outputs) {
   return {first, max64(first, min64(outputs, floor_div(size - 1 - offset, stride) + 1))};
 }
 
-// The stretches of pixels of rows [first, last) of all images' output rows.
-int64_t segments_of(const ConvShape& s, const Sets& sets, const float* x, const float* dy, int64_t set, int64_t first,
-                    int64_t last, Segment* segments) {
-  const int64_t kh = sets.whole_rows ? set : set / s.kw, kw = sets.whole_rows ? 0 : set % s.kw;
-  const int64_t channels = s.groups * s.ci, outputs = s.groups * s.co;
-  const int64_t offset_h = kh * s.dilation_h - (sets.padded ? 0 : s.pad_top);
-  const int64_t offset_w = kw * s.dilation_w - (sets.padded ? 0 : s.pad_left);
-  const int64_t h = sets.padded ? padded_h(s) : s.h, w = sets.padded ? padded_w(s) : s.w;
-  const Range across = valid(offset_w, s.stride_w, w, s.ow);
-  const int64_t length = across.last - across.first;
-  if (length == 0) return 0;
-  int64_t count = 0;
-  for (int64_t row = first; row < last; ++row) {
-    const int64_t in = row % s.oh * s.stride_h + offset_h;
-    if (in < 0 || in >= h) continue;
-    const float* a = x + ((row / s.oh * h + in) * w + across.first * s.stride_w + offset_w) * channels;
-    const float* b = dy + (row * s.ow + across.first) * outputs;
-    if (count && segments[count - 1].b + segments[count - 1].length * outputs == b &&
-        segments[count - 1].a + segments[count - 1].length * s.stride_w * channels == a)
-      segments[count - 1].length += length;
-    else
-      segments[count++] = {a, b, length};
-  }
-  return count;
-}
-
 // dw (O, I, taps) from the sums [group][tap][I][O].
 void scatter(const ConvShape& s, const float* sums, float* dw) {
   const int64_t taps = s.kh * s.kw, parts = ceil_div(s.co, W);
@@ -75,46 +51,154 @@ void scatter(const ConvShape& s, const float* sums, float* dw) {
   });
 }
 
-void add_blocks(const ConvShape& s, float* total, const float* part, int64_t begin, int64_t rows, int64_t cols) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t at = begin + r * s.co;
-    int64_t c = 0;
-    for (; c + W <= cols; c += W) store(total + at + c, load(total + at + c) + load(part + at + c));
-    for (; c < cols; ++c) total[at + c] += part[at + c];
+// What one task adds up: rows [r0, r1) of every set and columns [j0, j1) of a group, over output rows of all images.
+struct Task {
+  int64_t group, r0, r1, j0, j1;
+  int64_t rows;  // of a tile
+};
+
+// Adds the output rows [first, last) to the sums of all sets, few channels: both operands in place.
+void band_direct(const ConvShape& s, const Sets& sets, const float* padded, const float* dy, const Task& t, int64_t first,
+                 int64_t last, float* sums, bool accumulate) {
+  const int64_t h = padded_h(s), w = padded_w(s);
+  Segment segments[kBandPixels];
+  for (int64_t set = 0; set < sets.count; ++set, sums += sets.size * s.co) {
+    const int64_t kh = sets.whole_rows ? set : set / s.kw, kw = sets.whole_rows ? 0 : set % s.kw;
+    for (int64_t j = t.j0; j < t.j1; j += kPanel) {
+      for (int64_t r = t.r0; r < t.r1; r += t.rows) {
+        for (int64_t row = first; row < last; ++row) {
+          const int64_t in = row / s.oh * h + row % s.oh * s.stride_h + kh * s.dilation_h;
+          segments[row - first] = {padded + (in * w + kw * s.dilation_w) * s.ci + r, dy + row * s.ow * s.co + j, s.ow};
+        }
+        run_tile(static_cast<int>(min64(t.rows, t.r1 - r)), min64(kPanel, t.j1 - j),
+                 {segments, last - first, 1, s.stride_w * s.ci, s.co, sums + r * s.co + j, s.co, accumulate});
+      }
+    }
   }
 }
 
-void dense(const ConvShape& s, const float* x, const float* dy, float* total, float* part) {
+// Copies `cols` floats of each of `pixels`; may write up to W beyond.
+DLCORE_INLINE float* pack_pixels(const float* src, int64_t step, int64_t pixels, int64_t cols, float* dst) {
+  if (cols <= W) {
+    const int lanes = static_cast<int>(cols);
+    for (; pixels > 0; --pixels, src += step, dst += cols) store(dst, load_partial(src, lanes));
+  } else if (cols == 2 * W) {
+    for (; pixels > 0; --pixels, src += step, dst += cols) {
+      store(dst, load(src));
+      store(dst + W, load(src + W));
+    }
+  } else {
+    const int lanes = static_cast<int>(cols - W);
+    for (; pixels > 0; --pixels, src += step, dst += cols) {
+      store(dst, load(src));
+      store(dst + W, load_partial(src + W, lanes));
+    }
+  }
+  return dst;
+}
+
+DLCORE_INLINE float* pack_zeros(int64_t count, float* dst) {
+  for (int64_t i = 0; i < count; i += W) store(dst + i, VF{});
+  return dst + count;
+}
+
+// The same for many channels: pixels of a band, [first, last) counted over all images, are packed, dy once for all sets and
+// the inputs tile by tile, with zeros for padding. So power-of-two distances between pixels do not fight for the same cache
+// lines, and small images still make long chains.
+void band_packed(const ConvShape& s, const Sets& sets, const float* x, const float* dy, const Task& t, int64_t first,
+                 int64_t last, float* sums, bool accumulate) {
+  const int64_t pixels = last - first, channels = s.groups * s.ci, outputs = s.groups * s.co;
+  float a_panel[kBandPixels * kTileRows + W], b_panel[kBandPixels * kPanel * kPanelsATask + W];
+  for (int64_t j = t.j0; j < t.j1; j += kPanel)
+    pack_pixels(dy + first * outputs + j, outputs, pixels, min64(kPanel, t.j1 - j), b_panel + (j - t.j0) * kBandPixels);
+  for (int64_t set = 0; set < sets.count; ++set, sums += sets.size * s.co) {
+    const int64_t offset_h = set / s.kw * s.dilation_h - s.pad_top, offset_w = set % s.kw * s.dilation_w - s.pad_left;
+    const Range across = valid(offset_w, s.stride_w, s.w, s.ow);
+    for (int64_t r = t.r0; r < t.r1; r += t.rows) {
+      const int64_t height = min64(t.rows, t.r1 - r);
+      float* dst = a_panel;
+      int64_t at = first % s.ow, row = first / s.ow;
+      for (int64_t left = pixels; left > 0; ++row, at = 0) {
+        const int64_t end = min64(s.ow, at + left), in = row % s.oh * s.stride_h + offset_h;
+        left -= end - at;
+        if (in < 0 || in >= s.h) {
+          dst = pack_zeros((end - at) * height, dst);
+          continue;
+        }
+        const int64_t from = min64(end, max64(at, across.first)), to = max64(from, min64(end, across.last));
+        dst = pack_zeros((from - at) * height, dst);
+        if (to > from)
+          dst = pack_pixels(x + ((row / s.oh * s.h + in) * s.w + from * s.stride_w + offset_w) * channels + r,
+                            s.stride_w * channels, to - from, height, dst);
+        dst = pack_zeros((end - to) * height, dst);
+      }
+      for (int64_t j = t.j0; j < t.j1; j += kPanel) {
+        const int64_t width = min64(kPanel, t.j1 - j);
+        const Segment segment{a_panel, b_panel + (j - t.j0) * kBandPixels, pixels};
+        run_tile(static_cast<int>(height), width, {&segment, 1, 1, height, width, sums + r * s.co + j, s.co, accumulate});
+      }
+    }
+  }
+}
+
+// The sums of image blocks stand side by side where they are small, so that blocks are tasks of their own; otherwise a task
+// takes its blocks one after the other and adds each to the first.
+int64_t blocks_of(const ConvShape& s) { return min64(s.n, 8); }
+bool blocks_apart(const ConvShape& s) { return blocks_of(s) * weights(s) <= kApartFloats; }
+int64_t sum_buffers(const ConvShape& s) { return blocks_apart(s) ? blocks_of(s) : min64(2, s.n); }
+
+void add(const ConvShape& s, float* total, const float* part, int64_t rows, int64_t cols) {
+  for (int64_t r = 0; r < rows; ++r, total += s.co, part += s.co) {
+    int64_t c = 0;
+    for (; c + W <= cols; c += W) store(total + c, load(total + c) + load(part + c));
+    for (; c < cols; ++c) total[c] += part[c];
+  }
+}
+
+void sum_block(const ConvShape& s, const Sets& sets, const float* x, const float* dy, const Task& t, int64_t block,
+               float* sums) {
+  const int64_t images = ceil_div(s.n, blocks_of(s));
+  const int64_t unit = sets.padded ? s.oh : s.oh * s.ow;  // bands are cut between rows or anywhere
+  const int64_t band = sets.padded ? max64(1, kBandPixels / s.ow) : kBandPixels;
+  const int64_t begin = block * images * unit, last = min64(s.n, (block + 1) * images) * unit;
+  for (int64_t at = begin; at < last; at += band)
+    (sets.padded ? band_direct : band_packed)(s, sets, x, dy, t, at, min64(last, at + band), sums, at > begin);
+}
+
+void dense(const ConvShape& s, const float* x, const float* dy, float* sums) {
   const Sets sets = sets_of(s);
   const int64_t tiles = ceil_div(sets.size, kTileRows), rows = ceil_div(sets.size, tiles);
-  const int64_t across = ceil_div(s.co, kPanel), down = ceil_div(tiles, kTilesATask);
-  const int64_t tasks = s.groups * sets.count * across * down;
-  const int64_t blocks = min64(s.n, 8), images = ceil_div(s.n, blocks);
-  const int64_t band = max64(1, kBandPixels / s.ow);
-  const int64_t row_step = s.stride_w * s.groups * s.ci;
-  parallel_for(tasks, weights(s) / W * s.n * s.oh * s.ow, [&](int64_t task) {
-    const int64_t r0 = task % down * kTilesATask * rows, j = task / down % across * kPanel;
-    const int64_t set = task / (down * across) % sets.count, group = task / (down * across * sets.count);
-    const int64_t last_row = min64(sets.size, r0 + kTilesATask * rows), width = min64(kPanel, s.co - j);
-    const int64_t base = (group * sets.count + set) * sets.size * s.co + j;
-    Segment segments[kBandPixels], shifted[kBandPixels];
-    for (int64_t block = 0; block * images < s.n; ++block) {
-      float* sums = block ? part : total;
-      const int64_t last = min64(s.n, (block + 1) * images) * s.oh;
-      bool started = false;
-      for (int64_t row = block * images * s.oh; row < last; row += band) {
-        const int64_t count = segments_of(s, sets, x + group * s.ci, dy + group * s.co + j, set, row, min64(last, row + band),
-                                          segments);
-        if (count == 0 && started) continue;
-        for (int64_t r = r0; r < last_row; r += rows) {
-          for (int64_t i = 0; i < count; ++i) shifted[i] = {segments[i].a + r, segments[i].b, segments[i].length};
-          run_tile(static_cast<int>(min64(rows, last_row - r)), width,
-                   {shifted, count, 1, row_step, s.groups * s.co, sums + base + r * s.co, s.co, started});
-        }
-        started = true;
-      }
-      if (block) add_blocks(s, total, part, base + r0 * s.co, last_row - r0, width);
+  const int64_t task_rows = even(tiles, kRowsATask / kTileRows) * rows, task_cols = kPanel * kPanelsATask;
+  const int64_t across = ceil_div(s.co, task_cols), down = ceil_div(sets.size, task_rows);
+  const int64_t parts = s.groups * across * down;
+  // The last blocks can be empty: 9 images make blocks of 2, of which there are 5.
+  const int64_t blocks = ceil_div(s.n, ceil_div(s.n, blocks_of(s))), size = weights(s), buffer = lines(size);
+  const bool apart = blocks_apart(s);
+  parallel_for(apart ? parts * blocks : parts, size / W * s.n * s.oh * s.ow, [&](int64_t index) {
+    const int64_t part = index % parts, r0 = part % down * task_rows, j0 = part / down % across * task_cols;
+    const Task t{part / (down * across), r0, min64(sets.size, r0 + task_rows), j0, min64(s.co, j0 + task_cols), rows};
+    const int64_t base = t.group * sets.count * sets.size * s.co;
+    const float* from_x = x + t.group * s.ci;
+    const float* from_dy = dy + t.group * s.co;
+    if (apart) {
+      sum_block(s, sets, from_x, from_dy, t, index / parts, sums + index / parts * buffer + base);
+      return;
     }
+    sum_block(s, sets, from_x, from_dy, t, 0, sums + base);
+    for (int64_t block = 1; block < blocks; ++block) {
+      sum_block(s, sets, from_x, from_dy, t, block, sums + buffer + base);
+      for (int64_t set = 0; set < sets.count; ++set) {
+        float* total = sums + base + (set * sets.size + t.r0) * s.co + t.j0;
+        add(s, total, total + buffer, t.r1 - t.r0, t.j1 - t.j0);
+      }
+    }
+  });
+  if (!apart || blocks == 1) return;
+  const int64_t lines_of_co = size / s.co, piece = 64;
+  parallel_for(ceil_div(lines_of_co, piece), size * blocks, [&](int64_t chunk) {
+    float* total = sums + chunk * piece * s.co;
+    for (int64_t block = 1; block < blocks; ++block)
+      add(s, total, total + block * buffer, min64(piece, lines_of_co - chunk * piece), s.co);
   });
 }
 
@@ -167,7 +251,7 @@ void depthwise(const ConvShape& s, const float* x, const float* dy, float* dw) {
 
 size_t workspace_weight(const ConvShape& s) {
   if (is_depthwise(s)) return 0;
-  return static_cast<size_t>(2 * lines(weights(s)) + (few_channels(s) ? padded_floats(s) : 0)) * sizeof(float);
+  return static_cast<size_t>(sum_buffers(s) * lines(weights(s)) + (few_channels(s) ? padded_floats(s) : 0)) * sizeof(float);
 }
 
 void backward_weight(const ConvShape& s, const float* x, const float* dy, float* dw, void* workspace) {
@@ -180,15 +264,14 @@ void backward_weight(const ConvShape& s, const float* x, const float* dy, float*
     depthwise(s, x, dy, dw);
     return;
   }
-  float* total = static_cast<float*>(workspace);
-  float* part = total + lines(weights(s));
+  float* sums = static_cast<float*>(workspace);
   if (few_channels(s)) {
-    float* padded = part + lines(weights(s));
+    float* padded = sums + sum_buffers(s) * lines(weights(s));
     pad_images(s, x, padded);
     x = padded;
   }
-  dense(s, x, dy, total, part);
-  scatter(s, total, dw);
+  dense(s, x, dy, sums);
+  scatter(s, sums, dw);
 }
 
 }  // namespace dlcore::DLCORE_ISA

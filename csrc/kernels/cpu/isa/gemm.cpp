@@ -66,7 +66,7 @@ void run_shared(const GemmArgs& g) {
               pack_transposed({src, g.a_row, r, k, 1, 0, a_panel, r});
             } else {
               for (int64_t p = 0; p < k; ++p)
-                store_partial(a_panel + p * r, load_partial(src + p * g.a_col, static_cast<int>(r)), static_cast<int>(r));
+                store(a_panel + p * r, load_partial(src + p * g.a_col, static_cast<int>(r)));
             }
             for (int64_t j = 0; j < n; j += kPanel) {
               const Segment segment{a_panel, packed + j * k, k};

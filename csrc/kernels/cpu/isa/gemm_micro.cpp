@@ -135,6 +135,10 @@ void pack_transposed(const PackArgs& p) {
         continue;
       }
       const int64_t n = p.cols - q0 < W ? p.cols - q0 : W;
+      if (p.taps == 1 && p.width < W) {
+        for (int64_t i = 0; i < n; ++i) store(p.dst + (q0 + i) * p.width, v[i]);
+        continue;
+      }
       for (int64_t i = 0; i < n; ++i) {
         store_partial(p.dst + (tap * p.tap_rows + row) * p.width + r0, v[i], lanes);
         if (++tap == p.taps) {

@@ -37,6 +37,7 @@ int wide_panel(int rows);
 
 // Packs a matrix given by rows (rows of it `row_stride` apart, `cols` contiguous elements each; rows <= width) transposed:
 // column q goes to dst + row(q)·width, row(q) = (q % taps)·tap_rows + q / taps. Lanes from `rows` to `width` are zeroed.
+// With width < W and one tap it writes up to W floats beyond the last row: a masked store costs far more than its overlap.
 struct PackArgs {
   const float* src;
   int64_t row_stride;
@@ -71,14 +72,15 @@ DLCORE_INLINE void transpose_registers(VF* v) {
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
     const VF a = v[j], b = v[j + 4], c = v[j + 8], d = v[j + 12];
-    const VF ab0 = __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
-    const VF ab1 = __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
-    const VF cd0 = __builtin_shufflevector(c, d, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
-    const VF cd1 = __builtin_shufflevector(c, d, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
-    v[j] = __builtin_shufflevector(ab0, cd0, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
-    v[j + 8] = __builtin_shufflevector(ab0, cd0, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
-    v[j + 4] = __builtin_shufflevector(ab1, cd1, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
-    v[j + 12] = __builtin_shufflevector(ab1, cd1, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    // 128-bit lanes 0 and 2, or 1 and 3, of each operand: one instruction without a table of indices.
+    const VF ab0 = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+    const VF ab1 = __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    const VF cd0 = __builtin_shufflevector(c, d, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+    const VF cd1 = __builtin_shufflevector(c, d, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    v[j] = __builtin_shufflevector(ab0, cd0, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+    v[j + 8] = __builtin_shufflevector(ab0, cd0, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    v[j + 4] = __builtin_shufflevector(ab1, cd1, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+    v[j + 12] = __builtin_shufflevector(ab1, cd1, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
   }
 #else
   VF t[8];
