@@ -49,7 +49,10 @@ DLCORE_INLINE VF ceil(VF v) { return (VF)_mm512_roundscale_ps((__m512)v, _MM_FRO
 // The first n (0 <= n <= W) elements; the others are 0 and their memory is not touched.
 DLCORE_INLINE VF load_partial(const float* p, int n) { return (VF)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
 DLCORE_INLINE void store_partial(float* p, VF v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
-DLCORE_INLINE VF gather(const float* base, VI index) { return (VF)_mm512_i32gather_ps((__m512i)index, base, 4); }
+// With an explicit source: the plain intrinsic warns of an uninitialised value under GCC 12.
+DLCORE_INLINE VF gather(const float* base, VI index) {
+  return (VF)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, (__m512i)index, base, 4);
+}
 #else
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm256_sqrt_ps((__m256)v); }
