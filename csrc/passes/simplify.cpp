@@ -112,6 +112,8 @@ class Simplifier {
     if (one_of(op, {"copy", "stop_gradient", "cast", "reshape", "broadcast_to", "slice", "pad"}) && same_type(0))
       return node.inputs[0];
     if (op == "concat" && node.inputs.size() == 1) return node.inputs[0];
+    if (op == "concat") return changed = flatten_concat(node), kNone;
+    if (op == "add" && join_pads(node)) return changed = true, kNone;
     if (one_of(op, {"neg", "logical_not"}))
       if (const Node* inner = made_by(node.inputs[0], op)) return inner->inputs[0];
     if (op == "reshape") return reshape(node, t, changed), kNone;
@@ -195,6 +197,60 @@ class Simplifier {
     become(node, "reshape", {x}, {{"shape", t.shape}});
     changed = true;
     return kNone;
+  }
+
+  bool flatten_concat(Node& node) {
+    const int rank = static_cast<int>(g_.shape(node.inputs[0]).size());
+    const int axis = normalize_axis(node.attrs.integer("axis"), rank, "concat");
+    std::vector<ValueId> flat;
+    for (ValueId v : node.inputs) {
+      const Node* inner = made_by(v, "concat");
+      if (inner && normalize_axis(inner->attrs.integer("axis"), rank, "concat") == axis)
+        flat.insert(flat.end(), inner->inputs.begin(), inner->inputs.end());
+      else
+        flat.push_back(v);
+    }
+    const bool changed = flat.size() != node.inputs.size();
+    node.inputs = std::move(flat);
+    return changed;
+  }
+
+  // The axis along which alone a node pads with zeros, or -1.
+  static int zero_padded_axis(const Node& pad) {
+    const IntList &low = pad.attrs.ints("low"), &high = pad.attrs.ints("high");
+    if (pad.attrs.real("value") != 0) return -1;
+    int axis = -1;
+    for (size_t i = 0; i < low.size(); ++i) {
+      if (pad.attrs.ints("interior")[i] != 0) return -1;
+      if (low[i] == 0 && high[i] == 0) continue;
+      if (axis >= 0) return -1;
+      axis = static_cast<int>(i);
+    }
+    return axis;
+  }
+
+  // The derivative of slices that tile an axis: the sum of their gradients, each padded with zeros, is their
+  // concatenation.
+  bool join_pads(Node& add) {
+    const Node *first = made_by(add.inputs[0], "pad"), *second = made_by(add.inputs[1], "pad");
+    if (!first || !second) return false;
+    const int axis = zero_padded_axis(*first);
+    if (axis < 0 || axis != zero_padded_axis(*second)) return false;
+    const auto i = static_cast<size_t>(axis);
+    if (first->attrs.ints("low")[i] > second->attrs.ints("low")[i]) std::swap(first, second);
+    const ValueId a = first->inputs[0], b = second->inputs[0];
+    IntList low = first->attrs.ints("low"), high = second->attrs.ints("high");
+    if (g_.type(add.inputs[0]) != g_.type(add.inputs[1]) || low[i] + g_.shape(a)[i] != second->attrs.ints("low")[i])
+      return false;
+    TensorType type = g_.type(a);
+    type.shape[i] += g_.shape(b)[i];
+    const IntList interior(low.size(), 0);
+    Node both;
+    both.where = add.where;
+    become(both, "concat", {a, b}, {{"axis", int64_t{axis}}});
+    become(add, "pad", simplified(std::move(both), {type}),
+           {{"low", std::move(low)}, {"high", std::move(high)}, {"interior", interior}, {"value", 0.0}});
+    return true;
   }
 
   // A product reads its operands transposed as well: the chain over k stays the same.
