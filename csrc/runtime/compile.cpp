@@ -36,13 +36,9 @@ std::vector<Tensor> evaluate(std::string_view op, const Attrs& attrs, const std:
 
 std::vector<Tensor> run_op(std::string_view op, const std::vector<Tensor>& inputs, const Attrs& attrs,
                            std::string_view backend) {
-  const OpDef& def = get_op(op);
-  const int count = static_cast<int>(inputs.size());
-  DLCORE_CHECK(count >= def.min_inputs && (def.max_inputs < 0 || count <= def.max_inputs), Value, "[", op, "] takes ",
-               def.min_inputs, def.max_inputs == def.min_inputs ? "" : " or more", " inputs, got ", count);
   std::vector<TensorType> types;
   for (const Tensor& t : inputs) types.push_back(t.type());
-  return evaluate(op, attrs, inputs, def.infer(types, attrs), backend);
+  return evaluate(op, attrs, inputs, infer_types(get_op(op), types, attrs), backend);
 }
 
 Graph optimize(Graph graph, const std::vector<std::string>* passes) {
