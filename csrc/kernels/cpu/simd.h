@@ -41,11 +41,12 @@ DLCORE_INLINE VF to_float(VI v) { return __builtin_convertvector(v, VF); }
 DLCORE_INLINE VI to_int(VF v) { return __builtin_convertvector(v, VI); }   // toward zero; out of range is INT_MIN
 
 #ifdef __AVX512F__
+inline constexpr __mmask16 kAllLanes = 0xffff;  // masked forms: gcc 12 warns of its own header in the others
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm512_sqrt_ps((__m512)v); }
-DLCORE_INLINE VF round_even(VF v) { return (VF)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-DLCORE_INLINE VF floor(VF v) { return (VF)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
-DLCORE_INLINE VF ceil(VF v) { return (VF)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm512_maskz_sqrt_ps(kAllLanes, (__m512)v); }
+DLCORE_INLINE VF round_even(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+DLCORE_INLINE VF floor(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+DLCORE_INLINE VF ceil(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
 // The first n (0 <= n <= W) elements; the others are 0 and their memory is not touched.
 DLCORE_INLINE VF load_partial(const float* p, int n) { return (VF)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
 DLCORE_INLINE void store_partial(float* p, VF v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
