@@ -77,26 +77,43 @@ void point_tile(const PointTile& t, int tail) {
   }
 }
 
-// One vector of channels, each channel by its own weights.
-template <int R>
+// V vectors of channels, each channel by its own weights; the last of `lanes` channels when Partial.
+template <int R, int V, bool Partial>
 void depthwise_tile(const PointTile& t, int64_t channel, int lanes, int64_t weight_base) {
-  VF acc[R];
+  VF acc[R][V];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) acc[r] = t.accumulate && r < t.rows ? load_partial(t.out[r] + channel, lanes) : VF{};
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+      acc[r][v] = VF{};
+      if (t.accumulate && r < t.rows) acc[r][v] = load_partial(t.out[r] + channel + v * W, Partial ? lanes : W);
+    }
+  }
   for (int64_t tap = 0; tap < t.taps; ++tap) {
-    const VF w = load_partial(t.weights + t.weight_offset[tap] + weight_base + channel, lanes);
+    const float* from = t.weights + t.weight_offset[tap] + weight_base + channel;
+    VF w[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) w[v] = Partial ? load_partial(from + v * W, lanes) : load(from + v * W);
     const float* const* x = t.table + tap * R;
-    if (lanes == W) {
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) acc[r] = fma(load(x[r] + channel), w, acc[r]);
-    } else {
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) acc[r] = fma(load_partial(x[r] + channel, lanes), w, acc[r]);
+    for (int r = 0; r < R; ++r) {
+      const float* p = x[r] + channel;
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) acc[r][v] = fma(Partial ? load_partial(p + v * W, lanes) : load(p + v * W), w[v], acc[r][v]);
     }
   }
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-    if (r < t.rows) store_partial(t.out[r] + channel, acc[r], lanes);
+  for (int r = 0; r < R; ++r) {
+    if (r < t.rows) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        if (Partial)
+          store_partial(t.out[r] + channel + v * W, acc[r][v], lanes);
+        else
+          store(t.out[r] + channel + v * W, acc[r][v]);
+      }
+    }
+  }
 }
 
 using PointFn = void (*)(const PointTile&, int);
@@ -104,11 +121,16 @@ using DepthFn = void (*)(const PointTile&, int64_t, int, int64_t);
 struct PointKernel {
   int pixels;
   PointFn one, two;
-  DepthFn depthwise;
+  DepthFn depthwise, depthwise_one, depthwise_partial;
 };
 template <int R>
 constexpr PointKernel point_kernel() {
-  return {R, point_tile<R, 1>, point_tile<R, 2>, depthwise_tile<R>};
+  return {R,
+          point_tile<R, 1>,
+          point_tile<R, 2>,
+          depthwise_tile<R, 2, false>,
+          depthwise_tile<R, 1, false>,
+          depthwise_tile<R, 1, true>};
 }
 constexpr PointKernel kPointKernels[] = {
     point_kernel<1>(), point_kernel<2>(), point_kernel<4>(), point_kernel<6>(),
@@ -271,7 +293,10 @@ void run_chunk_depthwise(const PointConv& whole, const PointConv& conv, const Co
         build_table(conv, tile, phase.taps + t0, taps, c0, table);
         for (int64_t t = 0; t < taps; ++t) weight_offset[t] = phase.taps[t0 + t].index * channels;
         const PointTile args{table, weight_offset, taps, 0, conv.weights, out, tile.rows, t0 > 0};
-        for (int64_t c = 0; c < count; c += W) kernel.depthwise(args, c, static_cast<int>(min64(W, count - c)), c0);
+        int64_t c = 0;
+        for (; c + 2 * W <= count; c += 2 * W) kernel.depthwise(args, c, W, c0);
+        for (; c + W <= count; c += W) kernel.depthwise_one(args, c, W, c0);
+        if (c < count) kernel.depthwise_partial(args, c, static_cast<int>(count - c), c0);
         t0 += taps;
       } while (t0 < phase.tap_count);
     }

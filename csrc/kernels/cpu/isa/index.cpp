@@ -225,13 +225,13 @@ void scatter_axis_chunk(void* context, int64_t chunk) {
 
 void scatter_along_axis(const AxisIndexArgs& a, const float* dy, const void* indices, float* out) {
   if (a.outer == 0 || a.inner == 0 || a.size == 0) return;
-  AxisJob j{a, reinterpret_cast<const char*>(dy), static_cast<const char*>(indices), reinterpret_cast<char*>(out), 1,
-            a.inner >= 512 ? 256 : a.inner};
+  AxisJob j{a, reinterpret_cast<const char*>(dy), static_cast<const char*>(indices), reinterpret_cast<char*>(out),
+            1, a.inner >= 512 ? 256 : a.inner};
   const int64_t work = (a.size + 2 * a.count) * j.block;
   j.per_chunk = larger(1, 32768 / work);
   const int64_t units = a.outer * ceil_div(a.inner, j.block);
-  parallel_for(ceil_div(units, j.per_chunk), units * work, a.wide ? scatter_axis_chunk<Index64> : scatter_axis_chunk<Index32>,
-               &j);
+  parallel_for(ceil_div(units, j.per_chunk), units * work,
+               a.wide ? scatter_axis_chunk<Index64> : scatter_axis_chunk<Index32>, &j);
 }
 
 }  // namespace
