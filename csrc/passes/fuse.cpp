@@ -242,17 +242,21 @@ class Fuser {
     const size_t first = position(a), last = position(b);
     std::vector<NodeId> behind;
     size_t to = first;
+    const auto place = [&](NodeId unit) {
+      position_[static_cast<size_t>(unit)] = to;
+      order_[to++] = unit;
+    };
     for (size_t i = first + 1; i < last; ++i) {
       const NodeId unit = order_[i];
+      if (unit == kNone) continue;
       if (seen_[static_cast<size_t>(unit)] == stamp_)
         behind.push_back(unit);
       else
-        order_[to++] = unit;
+        place(unit);
     }
-    order_[to++] = b;
-    for (NodeId unit : behind) order_[to++] = unit;
-    order_.erase(order_.begin() + static_cast<std::ptrdiff_t>(last));
-    for (size_t i = first; i < order_.size(); ++i) position_[static_cast<size_t>(order_[i])] = i;
+    place(b);
+    for (NodeId unit : behind) place(unit);
+    while (to <= last) order_[to++] = kNone;  // holes: closing up would cost a walk to the end
   }
 
   size_t position(NodeId unit) const { return position_[static_cast<size_t>(unit)]; }

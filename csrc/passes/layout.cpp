@@ -147,7 +147,7 @@ class Layout {
     if (numel(shape) == 1 && shape.size() < 4) return nchw(v);
     const Node* producer = g_.producer(v);
     const bool image = is_image(v);
-    if (image && producer && producer->op == "broadcast_to") {
+    if (image && producer && producer->op == "broadcast_to" && !is_broadcast(producer->inputs[0])) {
       const ValueId small = nhwc(producer->inputs[0]);
       return nhwc_[static_cast<size_t>(v)] =
                  emit1(r_.to, "broadcast_to", {small}, {{"shape", channels_last(shape)}}, producer->where);
@@ -160,6 +160,11 @@ class Layout {
     }
     const IntList perm = {0, 2, 3, 1};
     return nhwc_[static_cast<size_t>(v)] = emit1(r_.to, "transpose", {x}, {{"perm", perm}}, where(v));
+  }
+
+  bool is_broadcast(ValueId v) const {
+    const Node* producer = g_.producer(v);
+    return producer && producer->op == "broadcast_to";
   }
 
   std::string where(ValueId v) const {
