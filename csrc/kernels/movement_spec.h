@@ -6,7 +6,8 @@
 
 namespace dlcore {
 
-// out[out_offset + Σ i·out_stride] = in[in_offset + Σ i·in_stride] for every i in size; offsets and strides in elements.
+// out[out_offset + Σ i·out_stride] = in[in_offset + Σ i·in_stride] for every i in size; offsets and strides in
+// elements.
 struct StridedCopy {
   Shape size;
   IntList in_stride, out_stride;

@@ -35,7 +35,8 @@ CopyArgs copy_args(const StridedCopy& c, int64_t element) {
   if (run.in == 1 && run.out == 1 && axes.size() > 1 && (run.size == 2 || run.size == 4 || run.size == 8) &&
       run.size * element <= 8) {
     bool whole = in_offset % run.size == 0 && out_offset % run.size == 0;
-    for (size_t d = 0; d + 1 < axes.size(); ++d) whole = whole && axes[d].in % run.size == 0 && axes[d].out % run.size == 0;
+    for (size_t d = 0; d + 1 < axes.size(); ++d)
+      whole = whole && axes[d].in % run.size == 0 && axes[d].out % run.size == 0;
     if (whole) {
       axes.pop_back();
       for (Axis& a : axes) a = {a.size, a.in / run.size, a.out / run.size};
@@ -127,11 +128,10 @@ BoundKernel bind_pad(const KernelSpec& spec) {
     args.rank = 1;
     args.in_size[0] = args.out_size[0] = 1;
   }
-  return {[t, args](const RunArgs& a) {
-            t->pad(args, static_cast<const char*>(a.in[0]), static_cast<char*>(a.out[0]));
-          },
-          0,
-          {}};
+  return {
+      [t, args](const RunArgs& a) { t->pad(args, static_cast<const char*>(a.in[0]), static_cast<char*>(a.out[0])); },
+      0,
+      {}};
 }
 
 BoundKernel bind_concat(const KernelSpec& spec) {

@@ -1,9 +1,8 @@
 // Naive take, scatter_add, take_along_axis, scatter_along_axis, and the checks shared with cpu/.
-#include "kernels/index_spec.h"
-
 #include <cstring>
 
 #include "base/error.h"
+#include "kernels/index_spec.h"
 
 namespace dlcore {
 namespace {
@@ -14,7 +13,8 @@ void expect(const KernelSpec& spec, bool ok) {
   for (const TensorType& t : spec.inputs) types += (types.empty() ? "" : ", ") + to_string(t);
   types += " →";
   for (const TensorType& t : spec.outputs) types += " " + to_string(t);
-  fail(ErrorKind::Value, "[", spec.op, "] types and attributes ", to_string(spec.attrs), " do not go together: ", types);
+  fail(ErrorKind::Value, "[", spec.op, "] types and attributes ", to_string(spec.attrs),
+       " do not go together: ", types);
 }
 
 int64_t checked(const char* op, DType dtype, const void* indices, int64_t position, int64_t size) {
@@ -101,8 +101,7 @@ void scatter_along_axis(const IndexSpec& s, const RunArgs& a) {
 
 template <class T>
 BoundKernel scatter_kernel(const KernelSpec& spec) {
-  if (spec.op == "scatter_add")
-    return {[s = row_index_spec(spec)](const RunArgs& a) { scatter_add<T>(s, a); }, 0, {}};
+  if (spec.op == "scatter_add") return {[s = row_index_spec(spec)](const RunArgs& a) { scatter_add<T>(s, a); }, 0, {}};
   return {[s = axis_index_spec(spec)](const RunArgs& a) { scatter_along_axis<T>(s, a); }, 0, {}};
 }
 

@@ -1,4 +1,5 @@
-// Naive reshape, transpose, broadcast_to, reverse, slice, pad and concat for every dtype, and the checks shared with cpu/.
+// Naive reshape, transpose, broadcast_to, reverse, slice, pad and concat for every dtype, and the checks shared with
+// cpu/.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -11,8 +12,8 @@ namespace dlcore {
 namespace {
 
 void expect_count(const KernelSpec& spec, size_t inputs, size_t outputs) {
-  DLCORE_CHECK(spec.inputs.size() == inputs && spec.outputs.size() == outputs, Value, "[", spec.op, "] expected ", inputs,
-               " inputs and ", outputs, " outputs, got ", spec.inputs.size(), " and ", spec.outputs.size());
+  DLCORE_CHECK(spec.inputs.size() == inputs && spec.outputs.size() == outputs, Value, "[", spec.op, "] expected ",
+               inputs, " inputs and ", outputs, " outputs, got ", spec.inputs.size(), " and ", spec.outputs.size());
 }
 
 void expect_output(const KernelSpec& spec, const Shape& shape) {
@@ -142,8 +143,8 @@ StridedCopy strided_copy(const KernelSpec& spec) {
   const Shape& in = spec.inputs[0].shape;
   const Shape& out = spec.outputs[0].shape;
   const int rank = static_cast<int>(in.size());
-  DLCORE_CHECK(rank <= kMaxRank && static_cast<int>(out.size()) <= kMaxRank, Value, "[", spec.op, "] more than ", kMaxRank,
-               " axes: ", to_string(in), " → ", to_string(out));
+  DLCORE_CHECK(rank <= kMaxRank && static_cast<int>(out.size()) <= kMaxRank, Value, "[", spec.op, "] more than ",
+               kMaxRank, " axes: ", to_string(in), " → ", to_string(out));
   StridedCopy c;
   c.size = in;
   c.in_stride = row_major_strides(in);
@@ -219,7 +220,8 @@ StridedCopy strided_copy(const KernelSpec& spec) {
       c.out_offset += low[d] * c.out_stride[d];
       if (in[d] > 1) c.out_stride[d] *= interior[d] + 1;
     }
-    DLCORE_CHECK(fits, Value, "[pad] ", to_string(spec.inputs[0]), " padded does not give ", to_string(spec.outputs[0]));
+    DLCORE_CHECK(fits, Value, "[pad] ", to_string(spec.inputs[0]), " padded does not give ",
+                 to_string(spec.outputs[0]));
   }
   return c;
 }

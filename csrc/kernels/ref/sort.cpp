@@ -15,8 +15,8 @@ struct AxisSpec {
 };
 
 AxisSpec axis_spec(const KernelSpec& spec, size_t outputs) {
-  DLCORE_CHECK(spec.inputs.size() == 1 && spec.outputs.size() == outputs, Value, "[", spec.op, "] expected 1 input and ",
-               outputs, " outputs");
+  DLCORE_CHECK(spec.inputs.size() == 1 && spec.outputs.size() == outputs, Value, "[", spec.op,
+               "] expected 1 input and ", outputs, " outputs");
   const Shape& shape = spec.inputs[0].shape;
   DLCORE_CHECK(spec.outputs[0] == spec.inputs[0], Value, "[", spec.op, "] output should be ", to_string(spec.inputs[0]),
                ", got ", to_string(spec.outputs[0]));
