@@ -10,6 +10,7 @@ namespace {
 constexpr int64_t kBandPixels = 128;
 constexpr int64_t kRowsATask = 128;
 constexpr int64_t kPanelsATask = 4;
+constexpr int kDepthVectors = 4;
 constexpr int64_t kApartFloats = int64_t{1} << 21;  // 8 MB
 
 // A row set is the outputs that one stretch of input channels gives: a tap's channels, or, from a padded copy of images with
@@ -202,55 +203,66 @@ void dense(const ConvShape& s, const float* x, const float* dy, float* sums) {
   });
 }
 
-// Each channel with its own weights: four vectors of channels at a time, tap by tap.
-void depthwise(const ConvShape& s, const float* x, const float* dy, float* dw) {
-  constexpr int V = 4;
-  const int64_t channels = s.groups, taps = s.kh * s.kw;
-  const int64_t parts = ceil_div(channels, V * W), blocks = min64(s.n, 8), images = ceil_div(s.n, blocks);
-  parallel_for(taps * parts, taps * channels / W * s.n * s.oh * s.ow * 2, [&](int64_t task) {
-    const int64_t tap = task / parts, c0 = task % parts * V * W;
-    const int64_t offset_h = tap / s.kw * s.dilation_h - s.pad_top, offset_w = tap % s.kw * s.dilation_w - s.pad_left;
-    const Range across = valid(offset_w, s.stride_w, s.w, s.ow), down = valid(offset_h, s.stride_h, s.h, s.oh);
-    int lanes[V];
-    for (int v = 0; v < V; ++v) lanes[v] = static_cast<int>(max64(0, min64(W, channels - c0 - v * W)));
-    VF total[V] = {};
-    for (int64_t block = 0; block * images < s.n; ++block) {
-      VF acc[V] = {};
-      const int64_t last = min64(s.n, (block + 1) * images);
-      for (int64_t image = block * images; image < last; ++image) {
-        for (int64_t o = down.first; o < down.last; ++o) {
-          const float* a = x + ((image * s.h + o * s.stride_h + offset_h) * s.w + across.first * s.stride_w + offset_w) *
-                                   channels + c0;
-          const float* b = dy + ((image * s.oh + o) * s.ow + across.first) * channels + c0;
-          if (lanes[V - 1] == W) {
-            for (int64_t i = across.first; i < across.last; ++i, a += s.stride_w * channels, b += channels) {
+// Each channel with its own weights: four vectors of channels at a time; a row of images meets all its taps in turn, while it
+// lies in the cache. Sums are [block][tap][channel].
+template <bool Partial>
+void depthwise_row(const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t length, int64_t lanes,
+                   float* sums) {
+  constexpr int V = kDepthVectors;
+  int n[V];
 #pragma GCC unroll 4
-              for (int v = 0; v < V; ++v) acc[v] = fma(load(a + v * W), load(b + v * W), acc[v]);
-            }
-          } else {
-            for (int64_t i = across.first; i < across.last; ++i, a += s.stride_w * channels, b += channels) {
+  for (int v = 0; v < V; ++v) n[v] = Partial ? static_cast<int>(max64(0, min64(W, lanes - v * W))) : W;
+  VF acc[V];
 #pragma GCC unroll 4
-              for (int v = 0; v < V; ++v)
-                acc[v] = fma(load_partial(a + v * W, lanes[v]), load_partial(b + v * W, lanes[v]), acc[v]);
-            }
-          }
-        }
-      }
+  for (int v = 0; v < V; ++v) acc[v] = Partial ? load_partial(sums + v * W, n[v]) : load(sums + v * W);
+  for (; length > 0; --length, a += a_step, b += b_step) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) total[v] = block ? total[v] + acc[v] : acc[v];
-    }
     for (int v = 0; v < V; ++v) {
-      float out[W];
-      store(out, total[v]);
-      for (int i = 0; i < lanes[v]; ++i) dw[(c0 + v * W + i) * taps + tap] = out[i];
+      const VF x = Partial ? load_partial(a + v * W, n[v]) : load(a + v * W);
+      acc[v] = fma(x, Partial ? load_partial(b + v * W, n[v]) : load(b + v * W), acc[v]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    if (Partial)
+      store_partial(sums + v * W, acc[v], n[v]);
+    else
+      store(sums + v * W, acc[v]);
+  }
+}
+
+void depthwise(const ConvShape& s, const float* x, const float* dy, float* sums, float* dw) {
+  constexpr int64_t kColumns = kDepthVectors * W;
+  const int64_t channels = s.groups, taps = s.kh * s.kw, size = taps * channels;
+  const int64_t images = ceil_div(s.n, blocks_of(s)), blocks = ceil_div(s.n, images), parts = ceil_div(channels, kColumns);
+  parallel_for(parts * blocks, size / W * s.n * s.oh * s.ow * 2, [&](int64_t task) {
+    const int64_t c0 = task % parts * kColumns, lanes = min64(kColumns, channels - c0), block = task / parts;
+    float* own = sums + block * size + c0;
+    for (int64_t tap = 0; tap < taps; ++tap)
+      for (int64_t c = 0; c < lanes; ++c) own[tap * channels + c] = 0;
+    const int64_t last = min64(s.n, (block + 1) * images) * s.oh;
+    for (int64_t row = block * images * s.oh; row < last; ++row) {
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        const int64_t in = row % s.oh * s.stride_h + tap / s.kw * s.dilation_h - s.pad_top;
+        const int64_t offset_w = tap % s.kw * s.dilation_w - s.pad_left;
+        const Range across = valid(offset_w, s.stride_w, s.w, s.ow);
+        if (in < 0 || in >= s.h || across.first >= across.last) continue;
+        const int64_t from = (row / s.oh * s.h + in) * s.w + across.first * s.stride_w + offset_w;
+        (lanes == kColumns ? depthwise_row<false> : depthwise_row<true>)(
+            x + from * channels + c0, s.stride_w * channels, dy + (row * s.ow + across.first) * channels + c0, channels,
+            across.last - across.first, lanes, own + tap * channels);
+      }
     }
   });
+  for (int64_t block = 1; block < blocks; ++block)
+    for (int64_t i = 0; i < size; ++i) sums[i] += sums[block * size + i];
+  transpose(sums, channels, taps, channels, dw, taps);
 }
 
 }  // namespace
 
 size_t workspace_weight(const ConvShape& s) {
-  if (is_depthwise(s)) return 0;
+  if (is_depthwise(s)) return static_cast<size_t>(blocks_of(s) * weights(s)) * sizeof(float);
   return static_cast<size_t>(sum_buffers(s) * lines(weights(s)) + (few_channels(s) ? padded_floats(s) : 0)) * sizeof(float);
 }
 
@@ -261,7 +273,7 @@ void backward_weight(const ConvShape& s, const float* x, const float* dy, float*
     return;
   }
   if (is_depthwise(s)) {
-    depthwise(s, x, dy, dw);
+    depthwise(s, x, dy, static_cast<float*>(workspace), dw);
     return;
   }
   float* sums = static_cast<float*>(workspace);

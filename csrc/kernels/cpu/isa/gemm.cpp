@@ -82,6 +82,10 @@ void run_shared(const GemmArgs& g) {
 
 // A part of one product: A by broadcast from its place, B from its place or, transposed, a small panel at a time.
 void run_part(const GemmArgs& g, const float* a, const float* b, float* c, int64_t m, int64_t n) {
+  if (g.b_transposed && m <= kFewRows) {
+    few_rows_by_transposed(static_cast<int>(m), {a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k});
+    return;
+  }
   const int64_t tiles = ceil_div(m, kTileRows), rows = ceil_div(m, tiles);
   const int64_t panel = g.b_transposed ? wide_panel(static_cast<int>(rows)) : (m <= kTileRows ? n : kPanel);
   const int64_t block_k = g.b_transposed ? even(g.k, kPanelFloats / panel) : even(g.k, 512);

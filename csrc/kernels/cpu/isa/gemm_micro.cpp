@@ -82,18 +82,6 @@ constexpr RowTiles kTiles[kTileRows] = {
 #endif
 };
 
-// Up to W rows of up to W elements into registers, missing ones zero.
-DLCORE_INLINE void load_block(const float* src, int64_t stride, int64_t rows, int64_t cols, VF* v) {
-  if (rows >= W && cols >= W) {
-#pragma GCC unroll 16
-    for (int r = 0; r < W; ++r) v[r] = load(src + r * stride);
-  } else {
-    const int n = cols < W ? static_cast<int>(cols) : W;
-#pragma GCC unroll 16
-    for (int r = 0; r < W; ++r) v[r] = r < rows ? load_partial(src + r * stride, n) : VF{};
-  }
-}
-
 }  // namespace
 
 int wide_panel(int rows) {

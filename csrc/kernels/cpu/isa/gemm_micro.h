@@ -106,4 +106,29 @@ DLCORE_INLINE void transpose_registers(VF* v) {
 #endif
 }
 
+// Up to W rows of up to W elements into registers, missing ones zero.
+DLCORE_INLINE void load_block(const float* src, int64_t stride, int64_t rows, int64_t cols, VF* v) {
+  if (rows >= W && cols >= W) {
+#pragma GCC unroll 16
+    for (int r = 0; r < W; ++r) v[r] = load(src + r * stride);
+  } else {
+    const int n = cols < W ? static_cast<int>(cols) : W;
+#pragma GCC unroll 16
+    for (int r = 0; r < W; ++r) v[r] = r < rows ? load_partial(src + r * stride, n) : VF{};
+  }
+}
+
+inline constexpr int kFewRows = 4;
+// C[rows, cols] = A·Bᵀ for at most kFewRows rows: B, (cols, k) with rows ldb apart, is transposed in registers and used at
+// once, since so few rows would not repay packing.
+struct FewRowsArgs {
+  const float* a;
+  int64_t a_row, a_col;
+  const float* b;
+  int64_t ldb;
+  float* c;
+  int64_t c_row, cols, k;
+};
+void few_rows_by_transposed(int rows, const FewRowsArgs& args);
+
 }  // namespace dlcore::DLCORE_ISA
