@@ -1,6 +1,7 @@
 // Reads the text form. The text may come from a file made by anyone: every number, name and length is checked.
 #include "graph/parse.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -57,8 +58,9 @@ class Parser {
   }
   std::string found() const {
     if (at_end_of_line()) return "the end of the line";
-    std::string_view rest = text_.substr(pos_, 20);
-    return "'" + std::string(rest.substr(0, rest.find('\n'))) + "'";
+    size_t end = std::min(text_.find('\n', pos_), std::min(pos_ + 20, text_.size()));
+    while (end > pos_ + 1 && end < text_.size() && (text_[end] & 0xC0) == 0x80) --end;  // not inside a UTF-8 character
+    return "'" + std::string(text_.substr(pos_, end - pos_)) + "'";
   }
   void expect(char c) { DLCORE_CHECK(accept(c), Value, "expected '", c, "', found ", found()); }
   void end_of_line() {
