@@ -42,6 +42,7 @@ DLCORE_INLINE VI to_int(VF v) { return __builtin_convertvector(v, VI); }   // to
 
 #ifdef __AVX512F__
 inline constexpr __mmask16 kAllLanes = 0xffff;  // masked forms: gcc 12 warns of its own header in the others
+DLCORE_INLINE bool any(VI mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm512_maskz_sqrt_ps(kAllLanes, (__m512)v); }
 DLCORE_INLINE VF round_even(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
@@ -49,12 +50,17 @@ DLCORE_INLINE VF floor(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, 
 DLCORE_INLINE VF ceil(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
 // The first n (0 <= n <= W) elements; the others are 0 and their memory is not touched.
 DLCORE_INLINE VF load_partial(const float* p, int n) { return (VF)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+// The lanes whose mask is set (-1); likewise.
+DLCORE_INLINE VF load_masked(const float* p, VI mask) {
+  return (VF)_mm512_maskz_loadu_ps(_mm512_movepi32_mask((__m512i)mask), p);
+}
 DLCORE_INLINE void store_partial(float* p, VF v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
 // With an explicit source: the plain intrinsic warns of an uninitialised value under GCC 12.
 DLCORE_INLINE VF gather(const float* base, VI index) {
   return (VF)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, (__m512i)index, base, 4);
 }
 #else
+DLCORE_INLINE bool any(VI mask) { return _mm256_movemask_epi8((__m256i)mask) != 0; }
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm256_sqrt_ps((__m256)v); }
 DLCORE_INLINE VF round_even(VF v) { return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
@@ -64,6 +70,7 @@ DLCORE_INLINE __m256i first_lanes(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 DLCORE_INLINE VF load_partial(const float* p, int n) { return (VF)_mm256_maskload_ps(p, first_lanes(n)); }
+DLCORE_INLINE VF load_masked(const float* p, VI mask) { return (VF)_mm256_maskload_ps(p, (__m256i)mask); }
 DLCORE_INLINE void store_partial(float* p, VF v, int n) { _mm256_maskstore_ps(p, first_lanes(n), (__m256)v); }
 DLCORE_INLINE VF gather(const float* base, VI index) { return (VF)_mm256_i32gather_ps(base, (__m256i)index, 4); }
 #endif

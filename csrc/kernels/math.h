@@ -1,0 +1,349 @@
+// Elementary functions in f32, one formula at each width: templates over a value type V (float, or a vector of floats) that use
+// + - * /, comparisons and the overloads fma, sqrt, floor, round_even, select, as_int, as_float, to_int, to_float and any,
+// which the includer has declared before: kernels/cpu/simd.h for vectors, kernels/scalar.h for float. At most 2 ulp from the
+// exact value anywhere, denormals and infinities included. The polynomials are minimax fits made for these intervals.
+#pragma once
+#ifdef DLCORE_ISA
+#include "kernels/cpu/simd.h"
+#define DLCORE_MATH_NAMESPACE dlcore::DLCORE_ISA
+#endif
+#ifndef DLCORE_MATH_NAMESPACE
+#error "include kernels/scalar.h, or define DLCORE_ISA"
+#endif
+
+namespace DLCORE_MATH_NAMESPACE {
+
+template <class V>
+using IntOf = decltype(as_int(V{}));
+
+// x in every lane; x - 0 keeps -0 and NaN.
+template <class V, class S>
+DLCORE_INLINE V constant(S x) {
+  return x - V{};
+}
+
+inline constexpr float kInf = __builtin_inff(), kNaN = __builtin_nanf("");
+inline constexpr int32_t kSignBit = INT32_MIN, kMagnitude = INT32_MAX;
+inline constexpr float kLog2e = 0x1.715476p+0f;
+// The high part has 14 bits: its product with an exponent is exact.
+inline constexpr float kLn2Hi = 0x1.62e0p-1f, kLn2Lo = 0x1.0bfbe8p-15f;
+
+// c0 + c1·x + c2·x² + …
+template <class V>
+DLCORE_INLINE V polynomial(V, float c0) {
+  return constant<V>(c0);
+}
+template <class V, class... C>
+DLCORE_INLINE V polynomial(V x, float c0, C... rest) {
+  return fma(polynomial(x, rest...), x, constant<V>(c0));
+}
+
+template <class V>
+DLCORE_INLINE V magnitude(V x) {
+  return as_float(as_int(x) & kMagnitude);
+}
+template <class V>
+DLCORE_INLINE V with_sign_of(V size, V sign) {
+  return as_float((as_int(size) & kMagnitude) | (as_int(sign) & kSignBit));
+}
+// min and max against a constant; NaN stays.
+template <class V>
+DLCORE_INLINE V at_most(V x, float limit) {
+  return select(x > limit, constant<V>(limit), x);
+}
+template <class V>
+DLCORE_INLINE V at_least(V x, float limit) {
+  return select(x < limit, constant<V>(limit), x);
+}
+
+template <class V>
+DLCORE_INLINE V power_of_two(IntOf<V> n) {
+  return as_float((n + 127) << 23);
+}
+// p·2^n for -252 <= n <= 254 in two steps, of which only the last one rounds (a denormal result).
+template <class V>
+DLCORE_INLINE V scale(V p, IntOf<V> n) {
+  const IntOf<V> half = n >> 1;
+  return p * power_of_two<V>(half) * power_of_two<V>(n - half);
+}
+
+// exp(hi + lo) = (1 + tail)·2^n with lo far below hi. Arguments beyond the ends give values that `scale` turns into infinity and 0.
+template <class V>
+struct ExpParts {
+  V tail;
+  IntOf<V> n;
+};
+template <class V>
+DLCORE_INLINE ExpParts<V> exp_parts(V hi, V lo) {
+  const V x = at_least(at_most(hi, 90.0f), -170.0f);
+  const V k = round_even(x * kLog2e);
+  V r = fma(k, constant<V>(-kLn2Hi), x);
+  r = fma(k, constant<V>(-kLn2Lo), r) + lo;
+  const V p = polynomial(r, 0x1.fffffep-2f, 0x1.5554b2p-3f, 0x1.555714p-5f, 0x1.122674p-7f, 0x1.6b7590p-10f);
+  return {fma(r * r, p, r), to_int(k)};
+}
+
+template <class V>
+DLCORE_INLINE V exp(V x) {
+  const ExpParts<V> e = exp_parts(x, V{});
+  return scale(1.0f + e.tail, e.n);
+}
+
+// 2^n·tail + (2^n - 1); far up, where 2^n may overflow alone, as exp.
+template <class V>
+DLCORE_INLINE V expm1(V x) {
+  const ExpParts<V> e = exp_parts(at_least(x, -18.0f), V{});
+  const V power = power_of_two<V>(e.n), y = fma(e.tail, power, power - 1.0f);
+  return select(x == 0.0f, x, select(x > 18.0f, scale(1.0f + e.tail, e.n), y));
+}
+
+// x = 2^n·m for finite x > 0, sqrt(1/2) <= m < sqrt(2).
+template <class V>
+DLCORE_INLINE void split_exponent(V x, V& n, V& m) {
+  const auto denormal = x < 0x1p-126f;
+  const IntOf<V> bits = as_int(select(denormal, x * 0x1p23f, x)) - 0x3f3504f3;
+  n = to_float(bits >> 23) + select(denormal, constant<V>(-23.0f), V{});
+  m = as_float((bits & 0x7fffff) + 0x3f3504f3);
+}
+
+// n·ln 2 + log(1 + f)
+template <class V>
+DLCORE_INLINE V log_of_parts(V n, V f) {
+  const V p = polynomial(f, 0x1.555548p-2f, -0x1.000008p-2f, 0x1.99a478p-3f, -0x1.555b8ep-3f, 0x1.233af8p-3f,
+                         -0x1.fc3dccp-4f, 0x1.e6dc82p-4f, -0x1.dd9c04p-4f, 0x1.13c354p-4f);
+  const V square = f * f;
+  V y = fma(f * square, p, n * kLn2Lo);
+  y = fma(square, constant<V>(-0.5f), y);
+  return fma(n, constant<V>(kLn2Hi), f + y);
+}
+
+template <class V>
+DLCORE_INLINE V log(V x) {
+  V n, m;
+  split_exponent(x, n, m);
+  V y = log_of_parts(n, m - 1.0f);
+  y = select(x == kInf, x, y);
+  return select(x > 0.0f, y, select(x == 0.0f, constant<V>(-kInf), constant<V>(kNaN)));
+}
+
+// log of u = 1 + x, with what the sum lost put back into the fraction.
+template <class V>
+DLCORE_INLINE V log1p(V x) {
+  const V u = 1.0f + x;
+  const V lost = select(x < 1.0f, x - (u - 1.0f), 1.0f - (u - x));
+  const IntOf<V> bits = as_int(u) - 0x3f3504f3;
+  const IntOf<V> n = bits >> 23;
+  const V m = as_float((bits & 0x7fffff) + 0x3f3504f3);
+  V y = log_of_parts(to_float(n), fma(lost, as_float((127 - select(n > 126, IntOf<V>(n - n + 126), n)) << 23), m - 1.0f));
+  y = select((x == 0.0f) | (x == kInf), x, y);
+  return select(x > -1.0f, y, select(x == -1.0f, constant<V>(-kInf), constant<V>(kNaN)));
+}
+
+// x = q·π/2 + r by all the bits of 2/π that matter, |x| >= 2^16: the product modulo 4, as a 64-bit fraction of a turn.
+inline void reduce_large(float x, float& r, int32_t& q) {
+  // 2/π in binary, after 64 zeros.
+  constexpr uint64_t kTwoOverPi[] = {0,
+                                     0xa2f9836e4e441529u,
+                                     0xfc2757d1f534ddc0u,
+                                     0xdb6295993c439041u,
+                                     0xfe5163abdebbc561u,
+                                     0xb7246e3a424dd2e0u};
+  int32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  const int exponent = (bits >> 23) & 255;
+  if (exponent == 255) {
+    r = kNaN;
+    q = 0;
+    return;
+  }
+  const uint64_t m = static_cast<uint64_t>((bits & 0x7fffff) | 0x800000);
+  // |x| = m·2^(exponent - 150); bits of 2/π above 2^-start only give whole turns.
+  const int start = exponent - 150 - 2 + 64, word = start / 64, shift = start % 64;
+  const auto window = [&](int i) {
+    return shift == 0 ? kTwoOverPi[i] : kTwoOverPi[i] << shift | kTwoOverPi[i + 1] >> (64 - shift);
+  };
+  const uint64_t a = window(word), b = window(word + 1);
+  const uint64_t turns = m * a + ((m * (b >> 32) + ((m * (b & 0xffffffffu)) >> 32)) >> 32);
+  const uint64_t quarter = (turns + (uint64_t{1} << 61)) >> 62;
+  const int64_t rest = static_cast<int64_t>(turns - (quarter << 62));
+  const float size = static_cast<float>(static_cast<double>(rest) * (0x1.921fb54442d18p+0 * 0x1p-62));
+  r = bits < 0 ? -size : size;
+  q = bits < 0 ? -static_cast<int32_t>(quarter & 3) : static_cast<int32_t>(quarter & 3);
+}
+
+// x = q·π/2 + r, |r| <= π/4: three constants and the rounding errors of the second; lane by lane where that ends.
+template <class V>
+DLCORE_INLINE void reduce_quarter(V x, V& r, IntOf<V>& q) {
+  const V k = round_even(x * 0x1.45f306p-1f);
+  const V high = fma(k, constant<V>(-0x1.921fb6p+0f), x);
+  const V second = k * 0x1.777a5cp-25f, low = high + second, back = low - high;
+  const V lost = (high - (low - back)) + (second - back);
+  const V rest = fma(k, constant<V>(0x1.ee59dap-50f), fma(k, constant<V>(0x1.777a5cp-25f), -second));
+  r = low + (lost + rest);
+  q = to_int(k);
+  if (any(magnitude(x) >= 65536.0f)) [[unlikely]] {
+    constexpr int kCount = sizeof(V) / 4;
+    float xs[kCount], rs[kCount];
+    int32_t qs[kCount];
+    __builtin_memcpy(xs, &x, sizeof x);
+    __builtin_memcpy(rs, &r, sizeof r);
+    __builtin_memcpy(qs, &q, sizeof q);
+    for (int i = 0; i < kCount; ++i)
+      if (xs[i] >= 65536.0f || xs[i] <= -65536.0f) reduce_large(xs[i], rs[i], qs[i]);
+    __builtin_memcpy(&r, rs, sizeof r);
+    __builtin_memcpy(&q, qs, sizeof q);
+  }
+}
+
+// sin(r + q·π/2)
+template <class V>
+DLCORE_INLINE V sin_of_quarter(V r, IntOf<V> q) {
+  const V z = r * r;
+  const V s = fma(r * z, polynomial(z, -0x1.555546p-3f, 0x1.110778p-7f, -0x1.9953fep-13f), r);
+  const V c = fma(z * z, polynomial(z, 0x1.55554ap-5f, -0x1.6c0c2ap-10f, 0x1.99e910p-16f),
+                  fma(z, constant<V>(-0.5f), constant<V>(1.0f)));
+  const V y = select((q & 1) == 0, s, c);
+  return select((q & 2) == 0, y, -y);
+}
+
+template <class V>
+DLCORE_INLINE V sin(V x) {
+  V r;
+  IntOf<V> q;
+  reduce_quarter(x, r, q);
+  return select(x == 0.0f, x, sin_of_quarter(r, q));
+}
+
+template <class V>
+DLCORE_INLINE V cos(V x) {
+  V r;
+  IntOf<V> q;
+  reduce_quarter(x, r, q);
+  return sin_of_quarter(r, IntOf<V>((q & 3) + 1));
+}
+
+// A polynomial near 0, 1 - 2/(exp(2|x|) + 1) beyond.
+template <class V>
+DLCORE_INLINE V tanh(V x) {
+  const V a = magnitude(x), z = x * x;
+  const V near = fma(a * z, polynomial(z, -0x1.555530p-2f, 0x1.110686p-3f, -0x1.b826a6p-5f, 0x1.5194aep-6f, -0x1.734400p-8f), a);
+  const V far = 1.0f - 2.0f / (exp(a + a) + 1.0f);
+  return with_sign_of(select(a < 0.625f, near, far), x);
+}
+
+// f(x)·sigmoid(v) for |v| = hi + lo, with f(x) multiplied in before exp(-|v|) can be denormal, and one step of correction by
+// what the sums and products lost.
+template <class V>
+DLCORE_INLINE V times_sigmoid(V f, V negative_if, V hi, V lo) {
+  const ExpParts<V> e = exp_parts(-hi, -lo);
+  const auto negative = negative_if < 0.0f;
+  const V p = 1.0f + e.tail, p_lo = e.tail - (p - 1.0f);
+  const V z = scale(p, e.n), d = 1.0f + z, d_lo = z - (d - 1.0f), inverse = 1.0f / d;
+  const V product = f * p, product_lo = fma(f, p_lo, fma(f, p, -product));
+  const V top = select(negative, product, f), top_lo = select(negative, product_lo, V{});
+  const V first = top * inverse;
+  const V left = fma(-first, d, top) + fma(-first, d_lo, top_lo);
+  const V y = select((f == 0.0f) | (magnitude(f) == kInf), f, fma(left, inverse, first));
+  return select(negative, scale(y, e.n), y);
+}
+
+template <class V>
+DLCORE_INLINE V sigmoid(V x) {
+  return times_sigmoid(constant<V>(1.0f), x, magnitude(x), V{});
+}
+
+template <class V>
+DLCORE_INLINE V silu(V x) {
+  const V f = at_least(x, -200.0f);  // so that -inf has the limit, 0
+  return times_sigmoid(f, x, magnitude(x), V{});
+}
+
+// A polynomial near 0, 1 - exp(-polynomial) beyond.
+template <class V>
+DLCORE_INLINE V erf(V x) {
+  const V a = at_most(magnitude(x), 4.0f), z = a * a;
+  const V near = fma(x, polynomial(z, 0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2cecp-4f, -0x1.b7f7eep-6f, 0x1.53fbb2p-8f,
+                                   -0x1.a3aa96p-11f, 0x1.48959ep-14f), x);
+  const V g = polynomial(a, -0x1.8d7f86p-13f, 0x1.212c7cp+0f, 0x1.4433ccp-1f, 0x1.bc2206p-4f, -0x1.9d21aap-6f, 0x1.13b75ep-8f,
+                         -0x1.cf46d6p-12f, 0x1.6c7adap-16f);
+  return select(a < 1.0f, near, with_sign_of(1.0f - exp(-g), x));
+}
+
+// x·Φ(x): a polynomial near 0; beyond, by a·Φ(-a) = exp(-a²/2)·a·P((a - 4)/(a + 4))/(a + 4), so that the left tail keeps its digits.
+template <class V>
+DLCORE_INLINE V gelu(V x) {
+  const V z = x * x;
+  const V near = fma(z, polynomial(z, 0x1.988454p-2f, -0x1.10586ep-4f, 0x1.46d6dap-7f, -0x1.370ea4p-10f, 0x1.c3d3aap-14f), x * 0.5f);
+  const V a = at_most(magnitude(x), 15.0f), square = a * a;
+  const ExpParts<V> e = exp_parts(square * -0.5f, fma(a, a, -square) * -0.5f);
+  const V p = polynomial((a - 4.0f) / (a + 4.0f), 0x1.82b4bcp-1f, -0x1.373e3ap-1f, 0x1.8c6d76p-2f, -0x1.7dff52p-3f,
+                         0x1.eee1ecp-5f, -0x1.edd138p-8f, -0x1.cfaf0cp-9f, 0x1.a18124p-10f, 0x1.b9ba88p-13f, -0x1.2ec008p-13f);
+  const V tail = -scale((a * p) * (1.0f + e.tail) / (a + 4.0f), e.n);
+  return select(x == 0.0f, x, select(magnitude(x) < 0.7f, near, select(x > 0.0f, x + tail, tail)));
+}
+
+// x·sigmoid(2u), u = sqrt(2/π)·(x + 0.044715·x³); |2u| in two parts, because exp makes its absolute error a relative one.
+template <class V>
+DLCORE_INLINE V gelu_tanh(V x) {
+  constexpr float kA = 0x1.2444f2p-4f, kALo = 0x1.49b16ap-29f, kC = 0x1.988454p+0f, kCLo = -0x1.857936p-25f;
+  const V f = at_least(x, -12.0f), a = at_most(magnitude(x), 12.0f);
+  const V s = a * a, s_lo = fma(a, a, -s);
+  const V t = s * kA, t_lo = fma(s, constant<V>(kA), -t) + fma(s_lo, constant<V>(kA), s * kALo);
+  const V w = t + kC, back = w - kC;
+  const V w_lo = ((t - back) + (kC - (w - back))) + (t_lo + kCLo);
+  const V hi = w * a, lo = fma(w, a, -hi) + w_lo * a;
+  return times_sigmoid(f, x, hi, lo);
+}
+
+// log(1 + exp(x)) without overflow.
+template <class V>
+DLCORE_INLINE V softplus(V x) {
+  return select(x > 0.0f, x, V{}) + log1p(exp(-magnitude(x)));
+}
+
+template <class V>
+DLCORE_INLINE V rsqrt(V x) {
+  return 1.0f / sqrt(x);
+}
+
+// log(x) = hi + lo to about 35 bits, by 2·atanh(s), s = (m - 1)/(m + 1); x positive and finite.
+template <class V>
+DLCORE_INLINE void log_in_two(V x, V& hi, V& lo) {
+  constexpr float kTwoThirds = 0x1.555556p-1f, kTwoThirdsLo = -0x1.555556p-26f;
+  V n, m;
+  split_exponent(x, n, m);
+  const V f = m - 1.0f, d = m + 1.0f, d_lo = m - (d - 1.0f);
+  const V s = f / d, s_lo = (fma(-s, d, f) - s * d_lo) / d;
+  const V z = s * s, z_lo = fma(s, s, -z) + (s + s) * s_lo;
+  // z·2/3 + z²·(2/5 + …)
+  const V t = z * kTwoThirds;
+  V t_lo = fma(z, constant<V>(kTwoThirds), -t) + fma(z_lo, constant<V>(kTwoThirds), z * kTwoThirdsLo);
+  t_lo = fma(z * z, polynomial(z, 0x1.999a00p-2f, 0x1.24527ep-2f, 0x1.dfa1b6p-3f), t_lo);
+  const V u = s * t, u_lo = fma(s, t, -u) + fma(s, t_lo, s_lo * t);
+  const V s2 = s + s, h = s2 + u, h_lo = ((s2 - h) + u) + (u_lo + (s_lo + s_lo));
+  const V e = n * kLn2Hi;
+  hi = e + h;
+  lo = ((e - hi) + h) + fma(n, constant<V>(kLn2Lo), h_lo);
+}
+
+// As C's pow, special cases included.
+template <class V>
+DLCORE_INLINE V pow(V x, V y) {
+  const V a = magnitude(x);
+  V log_hi, log_lo;
+  log_in_two(a, log_hi, log_lo);
+  log_hi = select(a == 0.0f, constant<V>(-kInf), select(a == kInf, a, log_hi));
+  const V hi = y * log_hi;
+  const V lo = select(magnitude(hi) < 200.0f, fma(y, log_hi, -hi) + y * log_lo, V{});
+  const ExpParts<V> e = exp_parts(hi, lo);
+  const V size = scale(1.0f + e.tail, e.n);
+  const V half = y * 0.5f;
+  const auto odd = (floor(y) == y) & (floor(half) != half) & (magnitude(y) < 0x1p24f);
+  V r = select((as_int(x) < 0) & odd, -size, size);
+  r = select((x < 0.0f) & (x != -kInf) & (floor(y) != y), constant<V>(kNaN), r);
+  r = select((a == 1.0f) & (magnitude(y) == kInf), constant<V>(1.0f), r);
+  r = select(x != x, x, r);
+  return select((y == 0.0f) | (x == 1.0f), constant<V>(1.0f), r);
+}
+
+}  // namespace DLCORE_MATH_NAMESPACE
