@@ -57,9 +57,11 @@ CopyArgs copy_args(const StridedCopy& c, int64_t element) {
   args.mode = CopyArgs::kStrided;
   if (inner.out == 1 && inner.in == 1) args.mode = CopyArgs::kRows;
   if (inner.out == 1 && inner.in == 0) args.mode = CopyArgs::kFill;
+  // A transpose needs an axis that is contiguous in the input, and at least a tile's width of it: three colours are
+  // better read three times over.
   if (inner.out == 1 && args.mode == CopyArgs::kStrided)
     for (size_t d = axes.size(); d-- > 0;)
-      if (axes[d].in == 1) {
+      if (axes[d].in == 1 && axes[d].size * element >= 16) {
         args.mode = CopyArgs::kTranspose;
         args.m = axes[d].size;
         args.out_row = axes[d].out * element;

@@ -59,10 +59,18 @@ DLCORE_INLINE VF load_columns(const float* p, int stride, int n) {
 struct Edge {
   VI column;
   int32_t width;
-  // Loads tap offset `shift`, clamped into the row; `valid` tells the lanes that were inside.
-  DLCORE_INLINE VF load(const float* row, int32_t shift, VI& valid) const {
+  // Loads tap offset `shift`, whose first lane is at column `first`; only what lies inside the row is touched, and
+  // `valid` tells which lanes did.
+  template <int Stride>
+  DLCORE_INLINE VF load(const float* row, int32_t first, int32_t shift, VI& valid) const {
     const VI at = column + shift;
     valid = (at >= 0) & (at < width);
+    if constexpr (Stride == 1) return load_masked(row + first, valid);
+    if constexpr (Stride == 2) {
+      const VI a = iota() + first, b = a + (W - 1);
+      return __builtin_shufflevector(load_masked(row + first, (a >= 0) & (a < width)),
+                                     load_masked(row + first + (W - 1), (b >= 0) & (b < width)), DLCORE_EVEN_ODD);
+    }
     return gather(row, select(valid, at, VI{}));
   }
 };

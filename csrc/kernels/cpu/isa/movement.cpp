@@ -90,6 +90,7 @@ struct StridedRow {
     constexpr int64_t s = sizeof(T);
     if (a.out_step == s && a.in_step == -s) return step_row<T, -1>(in, out, n);
     if (a.out_step == s && a.in_step == 2 * s) return step_row<T, 2>(in, out, n);
+    if (a.out_step == s && a.in_step == 3 * s) return step_row<T, 3>(in, out, n);
     if (a.out_step == s && a.in_step == 4 * s) return step_row<T, 4>(in, out, n);
     for (int64_t i = 0; i < n; ++i) put<T>(out + i * a.out_step, get<T>(in + i * a.in_step));
   }
@@ -163,6 +164,33 @@ struct TileOf<8> {
   using V = V8;
 };
 
+// Count rows of 16 bytes side by side in one vector: joined in registers, since a copy through memory stalls the load.
+template <int Count>
+struct Lanes128;
+typedef uint64_t Two __attribute__((vector_size(16)));
+typedef uint64_t Four __attribute__((vector_size(32)));
+typedef uint64_t TwoU __attribute__((vector_size(16), aligned(1), may_alias));
+template <>
+struct Lanes128<1> {
+  static DLCORE_INLINE Two load(const char* p, int64_t) { return *reinterpret_cast<const TwoU*>(p); }
+};
+template <>
+struct Lanes128<2> {
+  static DLCORE_INLINE Four load(const char* p, int64_t step) {
+    return __builtin_shufflevector(Lanes128<1>::load(p, 0), Lanes128<1>::load(p + step, 0), 0, 1, 2, 3);
+  }
+};
+#ifdef __AVX512F__
+typedef uint64_t Eight __attribute__((vector_size(64)));
+template <>
+struct Lanes128<4> {
+  static DLCORE_INLINE Eight load(const char* p, int64_t step) {
+    return __builtin_shufflevector(Lanes128<2>::load(p, step), Lanes128<2>::load(p + 2 * step, step), 0, 1, 2, 3, 4, 5,
+                                   6, 7);
+  }
+};
+#endif
+
 // A tile of `kTall` input rows by `kWide` elements becomes kWide output rows of kTall: vector i holds, one in each
 // 128-bit lane, rows i, i + kWide, …, so that transposing inside lanes leaves whole output rows.
 template <int Bytes>
@@ -174,9 +202,9 @@ struct Tile {
 
   static DLCORE_INLINE void run(const char* in, int64_t in_step, char* out, int64_t out_row) {
     V v[kWide], t[kWide];
+#pragma GCC unroll 16
     for (int i = 0; i < kWide; ++i)
-      for (int lane = 0; lane < kTall / kWide; ++lane)
-        __builtin_memcpy(reinterpret_cast<char*>(&v[i]) + 16 * lane, in + (i + lane * kWide) * in_step, 16);
+      v[i] = reinterpret_cast<V>(Lanes128<kTall / kWide>::load(in + i * in_step, kWide * in_step));
 #pragma GCC unroll 4
     for (int round = 1; round < kWide; round *= 2) {
 #pragma GCC unroll 8

@@ -127,7 +127,7 @@ void max_row(const PoolArgs& a, const float* plane, int64_t oy, float* y, int32_
           where = select(take, at, where);
         } else {
           VI valid;
-          const VF v = Edge{column, width}.load(row, shift, valid);
+          const VF v = Edge{column, width}.load<Stride>(row, static_cast<int32_t>(x0) + shift, shift, valid);
           const VI take = valid & ((where < 0) | (v > best) | ((v != v) & (best == best)));
           best = select(take, v, best);
           where = select(take, at, where);
@@ -181,13 +181,20 @@ void report(BackJob& job, int64_t position) {
   }
 }
 
-// dx[index] += dy for one plane (step 1) or one channel column (step C), outputs ascending.
-DLCORE_INLINE void scatter_one(BackJob& job, float* dx, int64_t step, int64_t from) {
-  const int64_t i = *(const IntU*)(job.index + from);
-  if (static_cast<uint64_t>(i) < static_cast<uint64_t>(job.a.h * job.a.w))
-    *(FloatU*)(dx + i * step) += *(const FloatU*)(job.dy + from);
-  else if (i != -1)
-    report(job, from);
+// dx[index·step] += dy for n outputs from position `from` on, ascending; consecutive outputs are `stride` apart in dx
+// (1 for the channels of a pixel, 0 along a plane).
+DLCORE_INLINE void scatter(BackJob& job, float* dx, int64_t step, int64_t stride, int64_t from, int64_t n) {
+  // In locals, as the stores might alias the job.
+  const uint64_t size = static_cast<uint64_t>(job.a.h * job.a.w);
+  const float* dy = job.dy + from;
+  const int32_t* index = job.index + from;
+  for (int64_t k = 0; k < n; ++k) {
+    const int64_t i = *(const IntU*)(index + k);
+    if (static_cast<uint64_t>(i) < size)
+      *(FloatU*)(dx + i * step + k * stride) += *(const FloatU*)(dy + k);
+    else if (i != -1)
+      report(job, from + k);
+  }
 }
 
 // Windows that tile the image two by two leave each input one candidate output: dx is written once, with no zeroing and
@@ -269,7 +276,7 @@ void back_chunk(void* context, int64_t chunk) {
       float* dx = job.dx + u * a.h * a.w;
       if (tiled && tiles_nchw(a, job.dy + u * pixels, job.index + u * pixels, dx)) continue;
       fill_bytes(reinterpret_cast<char*>(dx), 0, a.h * a.w * 4);
-      for (int64_t o = u * pixels; o < (u + 1) * pixels; ++o) scatter_one(job, dx, 1, o);
+      scatter(job, dx, 1, 0, u * pixels, pixels);
       continue;
     }
     const int64_t image = u / job.blocks, c0 = u % job.blocks * job.block, n = smaller(job.block, a.c - c0);
@@ -277,8 +284,7 @@ void back_chunk(void* context, int64_t chunk) {
     const int64_t from = image * pixels * a.c + c0;
     if (tiled && tiles_nhwc(a, job.dy + from, job.index + from, dx, n)) continue;
     zero_channels(dx, a.h * a.w, a.c, n);
-    for (int64_t o = 0; o < pixels; ++o)
-      for (int64_t c = 0; c < n; ++c) scatter_one(job, dx + c, a.c, from + o * a.c + c);
+    for (int64_t o = 0; o < pixels; ++o) scatter(job, dx, a.c, 1, from + o * a.c, n);
   }
 }
 

@@ -85,7 +85,8 @@ void avg_row(const PoolArgs& a, const float* plane, int64_t oy, float* y) {
           sum += load_columns<Stride>(row + x0 + j, stride, n);
         } else {
           VI valid;
-          const VF v = Edge{column, width}.load(row, static_cast<int32_t>(j), valid);
+          const VF v =
+              Edge{column, width}.load<Stride>(row, static_cast<int32_t>(x0 + j), static_cast<int32_t>(j), valid);
           sum = select(valid, sum + v, sum);
         }
       }
