@@ -1,10 +1,10 @@
-// Binds the convolutions to the vectorised kernels. They work channels last; channels-first images are transposed through
-// the workspace, so that a graph without the layout pass runs at a decent speed too.
+// Binds the convolutions to the vectorised kernels. They work channels last; channels-first images are transposed
+// through the workspace, so that a graph without the layout pass runs at a decent speed too.
 #include <memory>
 #include <vector>
 
 #include "base/cpu.h"
-#include "kernels/conv_spec.h"
+#include "kernels/winograd_spec.h"
 
 namespace dlcore {
 
@@ -26,13 +26,13 @@ OwnedMap forward_map(const ConvShape& s) {
     for (int64_t kw = 0; kw < s.kw; ++kw)
       taps.push_back({kh * s.dilation_h - s.pad_top, kw * s.dilation_w - s.pad_left, kh * s.kw + kw});
   map.taps.push_back(std::move(taps));
-  map.phases.push_back({0, 0, 1, 1, s.oh, s.ow, s.stride_h, s.stride_w, map.taps[0].data(),
-                        static_cast<int64_t>(map.taps[0].size())});
+  map.phases.push_back(
+      {0, 0, 1, 1, s.oh, s.ow, s.stride_h, s.stride_w, map.taps[0].data(), static_cast<int64_t>(map.taps[0].size())});
   return map;
 }
 
-// Input position p is reached from output (p + pad - k·dilation) / stride where that divides: which taps these are depends on
-// p modulo stride only.
+// Input position p is reached from output (p + pad - k·dilation) / stride where that divides: which taps these are
+// depends on p modulo stride only.
 OwnedMap backward_map(const ConvShape& s) {
   OwnedMap map;
   for (int64_t h = 0; h < std::min(s.stride_h, s.h); ++h) {
@@ -89,9 +89,11 @@ Prepared prepare(const ConvSpec& spec, const ConvTable& table, size_t own) {
   call->move_x = spec.nchw && s.groups * s.ci > 1 && s.h * s.w > 1;
   call->move_y = spec.nchw && s.groups * s.co > 1 && s.oh * s.ow > 1;
   call->x_at = aligned(own);
-  call->y_at = call->x_at + (call->move_x ? aligned(sizeof(float) * static_cast<size_t>(s.n * s.h * s.w * s.groups * s.ci)) : 0);
+  call->y_at =
+      call->x_at + (call->move_x ? aligned(sizeof(float) * static_cast<size_t>(s.n * s.h * s.w * s.groups * s.ci)) : 0);
   const size_t end =
-      call->y_at + (call->move_y ? aligned(sizeof(float) * static_cast<size_t>(s.n * s.oh * s.ow * s.groups * s.co)) : 0);
+      call->y_at +
+      (call->move_y ? aligned(sizeof(float) * static_cast<size_t>(s.n * s.oh * s.ow * s.groups * s.co)) : 0);
   return {call, end};
 }
 
@@ -99,9 +101,12 @@ const ConvTable* table_for(const KernelSpec& spec) {
   for (const TensorType& type : spec.inputs)
     if (type.dtype != DType::F32) return nullptr;
   switch (current_isa()) {
-    case Isa::Avx512: return &avx512::conv_table;
-    case Isa::Avx2: return &avx2::conv_table;
-    default: return nullptr;
+    case Isa::Avx512:
+      return &avx512::conv_table;
+    case Isa::Avx2:
+      return &avx2::conv_table;
+    default:
+      return nullptr;
   }
 }
 
@@ -109,6 +114,7 @@ BoundKernel bind_forward(const KernelSpec& spec) {
   const ConvTable* table = table_for(spec);
   if (!table) return {};
   const ConvSpec conv = read_conv(spec, spec.inputs[0].shape, spec.inputs[1].shape, spec.outputs[0].shape);
+  if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv);
   auto [call, bytes] = prepare(conv, *table, table->workspace_forward(conv.shape));
   call->map = forward_map(conv.shape);
   BoundKernel bound;
@@ -128,6 +134,7 @@ BoundKernel bind_data(const KernelSpec& spec) {
   const ConvTable* table = table_for(spec);
   if (!table) return {};
   const ConvSpec conv = read_conv(spec, spec.outputs[0].shape, spec.inputs[1].shape, spec.inputs[0].shape);
+  if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv);
   auto [call, bytes] = prepare(conv, *table, table->workspace_data(conv.shape));
   call->map = backward_map(conv.shape);
   BoundKernel bound;
@@ -147,6 +154,7 @@ BoundKernel bind_weight(const KernelSpec& spec) {
   const ConvTable* table = table_for(spec);
   if (!table) return {};
   const ConvSpec conv = read_conv(spec, spec.inputs[0].shape, spec.outputs[0].shape, spec.inputs[1].shape);
+  if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv);
   auto [call, bytes] = prepare(conv, *table, table->workspace_weight(conv.shape));
   BoundKernel bound;
   bound.workspace = bytes;

@@ -64,7 +64,9 @@ BoundKernel bind_matmul(const KernelSpec& spec) {
   plan->a_offset = batch_offsets(a, c);
   plan->b_offset = batch_offsets(b, c);
   args.batch = static_cast<int64_t>(plan->a_offset.size());
-  const auto same = [](const std::vector<int64_t>& v) { return std::all_of(v.begin(), v.end(), [](int64_t x) { return x == 0; }); };
+  const auto same = [](const std::vector<int64_t>& v) {
+    return std::all_of(v.begin(), v.end(), [](int64_t x) { return x == 0; });
+  };
   if (args.batch > 1 && !ta && same(plan->b_offset) && numel(a) == args.batch * args.m * args.k) {
     args.m *= args.batch;  // one B for all: the batch is more rows
     args.batch = 1;

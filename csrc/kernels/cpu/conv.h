@@ -19,8 +19,8 @@ struct ConvTap {
   int64_t index;  // kh·KW + kw
 };
 
-// The destination pixels (first_h + i·step_h, first_w + j·step_w) for i < rows, j < cols: those which see the same taps.
-// The forward convolution has one phase; backward-data one for each remainder of the position by the stride.
+// The destination pixels (first_h + i·step_h, first_w + j·step_w) for i < rows, j < cols: those which see the same
+// taps. The forward convolution has one phase; backward-data one for each remainder of the position by the stride.
 struct ConvPhase {
   int64_t first_h, first_w, step_h, step_w, rows, cols, source_h, source_w;
   const ConvTap* taps;
@@ -35,7 +35,8 @@ struct ConvMap {
 struct ConvTable {
   // workspace_* give bytes. The pointers are x, weights, y in the roles of the forward convolution.
   size_t (*workspace_forward)(const ConvShape& shape);
-  void (*forward)(const ConvShape& shape, const ConvMap& map, const float* x, const float* w, float* y, void* workspace);
+  void (*forward)(const ConvShape& shape, const ConvMap& map, const float* x, const float* w, float* y,
+                  void* workspace);
   size_t (*workspace_data)(const ConvShape& shape);
   void (*backward_data)(const ConvShape& shape, const ConvMap& map, const float* dy, const float* w, float* dx,
                         void* workspace);

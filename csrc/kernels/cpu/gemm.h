@@ -5,8 +5,9 @@
 
 namespace dlcore {
 
-// C[i] = A[i]·B[i] for `batch` products, each C contiguous (m, n). A's element (r, p) stands at a + a_offset[i] + r·a_row +
-// p·a_col; one of the two strides is 1. B's element (p, c) at b + b_offset[i] + p·ldb + c, or + c·ldb + p when b_transposed.
+// C[i] = A[i]·B[i] for `batch` products, each C contiguous (m, n). A's element (r, p) stands at a + a_offset[i] +
+// r·a_row + p·a_col; one of the two strides is 1. B's element (p, c) at b + b_offset[i] + p·ldb + c, or + c·ldb + p
+// when b_transposed.
 struct GemmArgs {
   int64_t m = 0, n = 0, k = 0;
   int64_t a_row = 0, a_col = 0;

@@ -1,8 +1,9 @@
-// The convolutions as docs/ops.md says them. A tap in the padding contributes an fma with zero, as in the vectorised kernels.
+// The convolutions as docs/ops.md says them. A tap in the padding contributes an fma with zero, as in the vectorised
+// kernels.
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/conv_spec.h"
+#include "kernels/winograd_spec.h"
 
 namespace dlcore {
 
@@ -122,6 +123,7 @@ using Body = void (*)(const Call&, const T*, const T*, T*);
 
 BoundKernel bind(const KernelSpec& spec, const ConvSpec& conv, Body<float> f32, Body<double> f64) {
   const DType dtype = spec.inputs[0].dtype;
+  if (dtype == DType::F32 && wants_winograd(spec)) return ref::bind_winograd(spec, conv);
   BoundKernel bound;
   if (dtype == DType::F32) {
     bound.run = [call = call_of(conv), f32](const RunArgs& r) {
@@ -129,7 +131,8 @@ BoundKernel bind(const KernelSpec& spec, const ConvSpec& conv, Body<float> f32, 
     };
   } else if (dtype == DType::F64) {
     bound.run = [call = call_of(conv), f64](const RunArgs& r) {
-      f64(call, static_cast<const double*>(r.in[0]), static_cast<const double*>(r.in[1]), static_cast<double*>(r.out[0]));
+      f64(call, static_cast<const double*>(r.in[0]), static_cast<const double*>(r.in[1]),
+          static_cast<double*>(r.out[0]));
     };
   }
   return bound;

@@ -56,9 +56,12 @@ BoundKernel bind_matmul(const KernelSpec& spec) {
   const DType dtype = spec.inputs[0].dtype;
   if (dtype != DType::F32 && dtype != DType::F64) return {};
   const Shape &a = spec.inputs[0].shape, &b = spec.inputs[1].shape;
-  DLCORE_CHECK(a.size() >= 2 && b.size() >= 2, Value, "[matmul] needs matrices, got ", to_string(a), " @ ", to_string(b));
+  DLCORE_CHECK(a.size() >= 2 && b.size() >= 2, Value, "[matmul] needs matrices, got ", to_string(a), " @ ",
+               to_string(b));
   BoundKernel bound;
-  bound.run = [spec, dtype](const RunArgs& r) { dtype == DType::F32 ? matmul<float>(spec, r) : matmul<double>(spec, r); };
+  bound.run = [spec, dtype](const RunArgs& r) {
+    dtype == DType::F32 ? matmul<float>(spec, r) : matmul<double>(spec, r);
+  };
   return bound;
 }
 

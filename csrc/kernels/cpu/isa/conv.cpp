@@ -30,7 +30,8 @@ void pack_forward(const ConvShape& s, const float* w, float* packed) {
   parallel_for(s.groups * panels, s.groups * panels * size / 4, [&](int64_t i) {
     const int64_t group = i / panels, first = i % panels * kPanel;
     const float* src = w + (group * s.co + first) * s.ci * taps;
-    pack_transposed({src, s.ci * taps, min64(kPanel, s.co - first), s.ci * taps, taps, s.ci, packed + i * size, kPanel});
+    pack_transposed(
+        {src, s.ci * taps, min64(kPanel, s.co - first), s.ci * taps, taps, s.ci, packed + i * size, kPanel});
   });
 }
 
@@ -40,7 +41,8 @@ void pack_backward(const ConvShape& s, const float* w, float* packed) {
     const int64_t group = i / panels, first = i % panels * kPanel;
     for (int64_t o = 0; o < s.co; ++o) {
       const float* src = w + ((group * s.co + o) * s.ci + first) * taps;
-      pack_transposed({src, taps, min64(kPanel, s.ci - first), taps, taps, s.co, packed + i * size + o * kPanel, kPanel});
+      pack_transposed(
+          {src, taps, min64(kPanel, s.ci - first), taps, taps, s.co, packed + i * size + o * kPanel, kPanel});
     }
   });
 }
@@ -55,7 +57,8 @@ size_t workspace_forward(const ConvShape& s) {
 }
 size_t workspace_data(const ConvShape& s) { return static_cast<size_t>(packed_floats(s, s.co, s.ci)) * sizeof(float); }
 
-// Few channels: from a padded copy, where a row of taps and their channels are one stretch, by tiles of neighbouring pixels.
+// Few channels: from a padded copy, where a row of taps and their channels are one stretch, by tiles of neighbouring
+// pixels.
 void forward_few(const ConvShape& s, const float* x, const float* packed, float* y, float* padded) {
   pad_images(s, x, padded);
   const int64_t cols = padded_w(s), row = cols * s.ci, image = padded_h(s) * row;
@@ -101,7 +104,8 @@ void forward(const ConvShape& s, const ConvMap& map, const float* x, const float
     run_points(conv);
 }
 
-void backward_data(const ConvShape& s, const ConvMap& map, const float* dy, const float* w, float* dx, void* workspace) {
+void backward_data(const ConvShape& s, const ConvMap& map, const float* dy, const float* w, float* dx,
+                   void* workspace) {
   float* packed = static_cast<float*>(workspace);
   const PointConv conv{s.n, s.oh, s.ow, s.h, s.w, s.groups, s.co, s.ci, s.kh * s.kw, &map, dy, packed, dx};
   if (s.n * s.h * s.w * s.groups * s.ci == 0) return;
@@ -119,8 +123,8 @@ void transpose_images(const float* src, float* dst, int64_t n, int64_t rows, int
   const int64_t parts = ceil_div(rows, kRows);
   parallel_for(n * parts, n * rows * cols, [&](int64_t chunk) {
     const int64_t image = chunk / parts, first = chunk % parts * kRows;
-    transpose(src + (image * rows + first) * cols, cols, min64(kRows, rows - first), cols, dst + image * rows * cols + first,
-              rows);
+    transpose(src + (image * rows + first) * cols, cols, min64(kRows, rows - first), cols,
+              dst + image * rows * cols + first, rows);
   });
 }
 

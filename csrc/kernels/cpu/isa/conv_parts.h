@@ -19,13 +19,6 @@ struct PointConv {
 void run_points(const PointConv& conv);
 void run_points_depthwise(const PointConv& conv);
 
-inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-// A block size of at most `limit` that cuts `total` into nearly equal parts.
-inline int64_t even(int64_t total, int64_t limit) {
-  return total <= limit ? total : ceil_div(total, ceil_div(total, limit));
-}
 inline bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.ci == 1 && s.co == 1; }
 // With so few input channels rows of taps are read as one stretch, from a padded copy of the image.
 inline bool few_channels(const ConvShape& s) { return s.groups == 1 && s.ci < 16; }

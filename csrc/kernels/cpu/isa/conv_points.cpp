@@ -1,6 +1,6 @@
-// The implicit product behind forward and backward-data: a tile is a dozen destination pixels by two vectors of channels,
-// its A the source pixels reached through a table of pointers (a pointer to zeros for padding), built for each tile and a
-// block of the reduction. Any stride, padding, dilation and grouping are a matter of the table.
+// The implicit product behind forward and backward-data: a tile is a dozen destination pixels by two vectors of
+// channels, its A the source pixels reached through a table of pointers (a pointer to zeros for padding), built for
+// each tile and a block of the reduction. Any stride, padding, dilation and grouping are a matter of the table.
 #include "base/parallel.h"
 #include "kernels/cpu/isa/conv_parts.h"
 
@@ -99,7 +99,8 @@ void depthwise_tile(const PointTile& t, int64_t channel, int lanes, int64_t weig
     for (int r = 0; r < R; ++r) {
       const float* p = x[r] + channel;
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) acc[r][v] = fma(Partial ? load_partial(p + v * W, lanes) : load(p + v * W), w[v], acc[r][v]);
+      for (int v = 0; v < V; ++v)
+        acc[r][v] = fma(Partial ? load_partial(p + v * W, lanes) : load(p + v * W), w[v], acc[r][v]);
     }
   }
 #pragma GCC unroll 16
@@ -133,7 +134,7 @@ constexpr PointKernel point_kernel() {
           depthwise_tile<R, 1, true>};
 }
 constexpr PointKernel kPointKernels[] = {
-    point_kernel<1>(), point_kernel<2>(), point_kernel<4>(), point_kernel<6>(),
+    point_kernel<1>(), point_kernel<2>(),  point_kernel<4>(),  point_kernel<6>(),
 #ifdef __AVX512F__
     point_kernel<8>(), point_kernel<10>(), point_kernel<12>(),
 #endif
@@ -169,9 +170,10 @@ void locate(const PointConv& conv, const ConvPhase& phase, int64_t group, int64_
     tile.h[r] = i * phase.source_h;
     tile.w[r] = j * phase.source_w;
     tile.source[r] = conv.source + image * conv.source_h * conv.source_w * source_c + group * conv.source_channels;
-    tile.dest[r] = conv.dest + group * conv.dest_channels +
-                   ((image * conv.dest_h + phase.first_h + i * phase.step_h) * conv.dest_w + phase.first_w +
-                    j * phase.step_w) * dest_c;
+    tile.dest[r] =
+        conv.dest + group * conv.dest_channels +
+        ((image * conv.dest_h + phase.first_h + i * phase.step_h) * conv.dest_w + phase.first_w + j * phase.step_w) *
+            dest_c;
     if (++j == phase.cols) {
       j = 0;
       if (++i == phase.rows) {
@@ -212,7 +214,8 @@ void for_chunk(const PointConv& conv, int64_t parts, int64_t chunk, Body&& body)
     const int64_t runs = ceil_div(d.tiles, kTilesAChunk), own = runs * parts * conv.groups;
     if (chunk < own) {
       const int64_t run = chunk / parts % runs;
-      body(phase, d, chunk / (parts * runs), run * kTilesAChunk, min64(d.tiles, (run + 1) * kTilesAChunk), chunk % parts);
+      body(phase, d, chunk / (parts * runs), run * kTilesAChunk, min64(d.tiles, (run + 1) * kTilesAChunk),
+           chunk % parts);
       return;
     }
     chunk -= own;
@@ -260,8 +263,9 @@ void run_chunk(const PointConv& conv, const ConvPhase& phase, const Division& d,
           const int64_t width = min64(kPanel, conv.dest_channels - panel * kPanel);
           float* out[kPixels];
           for (int r = 0; r < tile.rows; ++r) out[r] = tile.dest[r] + panel * kPanel;
-          const PointTile args{table, weight_offset, taps, channels, conv.weights + (group * panels + panel) * panel_size,
-                               out, tile.rows, t0 > 0 || c0 > 0};
+          const PointTile args{
+              table,     weight_offset,   taps, channels, conv.weights + (group * panels + panel) * panel_size, out,
+              tile.rows, t0 > 0 || c0 > 0};
           if (width > W)
             kernel.two(args, static_cast<int>(width - W));
           else

@@ -1,6 +1,6 @@
-// Backward-weight: for each tap a product of the pixels' inputs (transposed) with the pixels' gradients. Images come in blocks
-// whose sums are added in order (docs/ops.md); within a block the chain runs over bands of pixels, small enough that a band of
-// both tensors stays in the cache while all taps pass over it.
+// Backward-weight: for each tap a product of the pixels' inputs (transposed) with the pixels' gradients. Images come in
+// blocks whose sums are added in order (docs/ops.md); within a block the chain runs over bands of pixels, small enough
+// that a band of both tensors stays in the cache while all taps pass over it.
 #include "base/parallel.h"
 #include "kernels/cpu/isa/conv_parts.h"
 
@@ -13,8 +13,8 @@ constexpr int64_t kPanelsATask = 4;
 constexpr int kDepthVectors = 4;
 constexpr int64_t kApartFloats = int64_t{1} << 21;  // 8 MB
 
-// A row set is the outputs that one stretch of input channels gives: a tap's channels, or, from a padded copy of images with
-// few channels, those of a row of taps.
+// A row set is the outputs that one stretch of input channels gives: a tap's channels, or, from a padded copy of images
+// with few channels, those of a row of taps.
 struct Sets {
   bool padded, whole_rows;
   int64_t count, size;
@@ -47,7 +47,8 @@ void scatter(const ConvShape& s, const float* sums, float* dw) {
     if (taps == 1) {
       transpose(src, s.co, s.ci, lanes, dst, s.ci);
     } else {
-      for (int64_t c = 0; c < s.ci; ++c) transpose(src + c * s.co, s.ci * s.co, taps, lanes, dst + c * taps, s.ci * taps);
+      for (int64_t c = 0; c < s.ci; ++c)
+        transpose(src + c * s.co, s.ci * s.co, taps, lanes, dst + c * taps, s.ci * taps);
     }
   });
 }
@@ -59,8 +60,8 @@ struct Task {
 };
 
 // Adds the output rows [first, last) to the sums of all sets, few channels: both operands in place.
-void band_direct(const ConvShape& s, const Sets& sets, const float* padded, const float* dy, const Task& t, int64_t first,
-                 int64_t last, float* sums, bool accumulate) {
+void band_direct(const ConvShape& s, const Sets& sets, const float* padded, const float* dy, const Task& t,
+                 int64_t first, int64_t last, float* sums, bool accumulate) {
   const int64_t h = padded_h(s), w = padded_w(s);
   Segment segments[kBandPixels];
   for (int64_t set = 0; set < sets.count; ++set, sums += sets.size * s.co) {
@@ -103,9 +104,9 @@ DLCORE_INLINE float* pack_zeros(int64_t count, float* dst) {
   return dst + count;
 }
 
-// The same for many channels: pixels of a band, [first, last) counted over all images, are packed, dy once for all sets and
-// the inputs tile by tile, with zeros for padding. So power-of-two distances between pixels do not fight for the same cache
-// lines, and small images still make long chains.
+// The same for many channels: pixels of a band, [first, last) counted over all images, are packed, dy once for all sets
+// and the inputs tile by tile, with zeros for padding. So power-of-two distances between pixels do not fight for the
+// same cache lines, and small images still make long chains.
 void band_packed(const ConvShape& s, const Sets& sets, const float* x, const float* dy, const Task& t, int64_t first,
                  int64_t last, float* sums, bool accumulate) {
   const int64_t pixels = last - first, channels = s.groups * s.ci, outputs = s.groups * s.co;
@@ -136,14 +137,15 @@ void band_packed(const ConvShape& s, const Sets& sets, const float* x, const flo
       for (int64_t j = t.j0; j < t.j1; j += kPanel) {
         const int64_t width = min64(kPanel, t.j1 - j);
         const Segment segment{a_panel, b_panel + (j - t.j0) * kBandPixels, pixels};
-        run_tile(static_cast<int>(height), width, {&segment, 1, 1, height, width, sums + r * s.co + j, s.co, accumulate});
+        run_tile(static_cast<int>(height), width,
+                 {&segment, 1, 1, height, width, sums + r * s.co + j, s.co, accumulate});
       }
     }
   }
 }
 
-// The sums of image blocks stand side by side where they are small, so that blocks are tasks of their own; otherwise a task
-// takes its blocks one after the other and adds each to the first.
+// The sums of image blocks stand side by side where they are small, so that blocks are tasks of their own; otherwise a
+// task takes its blocks one after the other and adds each to the first.
 int64_t blocks_of(const ConvShape& s) { return min64(s.n, 8); }
 bool blocks_apart(const ConvShape& s) { return blocks_of(s) * weights(s) <= kApartFloats; }
 int64_t sum_buffers(const ConvShape& s) { return blocks_apart(s) ? blocks_of(s) : min64(2, s.n); }
@@ -203,8 +205,8 @@ void dense(const ConvShape& s, const float* x, const float* dy, float* sums) {
   });
 }
 
-// Each channel with its own weights: four vectors of channels at a time; a row of images meets all its taps in turn, while it
-// lies in the cache. Sums are [block][tap][channel].
+// Each channel with its own weights: four vectors of channels at a time; a row of images meets all its taps in turn,
+// while it lies in the cache. Sums are [block][tap][channel].
 template <bool Partial>
 void depthwise_row(const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t length, int64_t lanes,
                    float* sums) {
@@ -234,7 +236,8 @@ void depthwise_row(const float* a, int64_t a_step, const float* b, int64_t b_ste
 void depthwise(const ConvShape& s, const float* x, const float* dy, float* sums, float* dw) {
   constexpr int64_t kColumns = kDepthVectors * W;
   const int64_t channels = s.groups, taps = s.kh * s.kw, size = taps * channels;
-  const int64_t images = ceil_div(s.n, blocks_of(s)), blocks = ceil_div(s.n, images), parts = ceil_div(channels, kColumns);
+  const int64_t images = ceil_div(s.n, blocks_of(s)), blocks = ceil_div(s.n, images),
+                parts = ceil_div(channels, kColumns);
   parallel_for(parts * blocks, size / W * s.n * s.oh * s.ow * 2, [&](int64_t task) {
     const int64_t c0 = task % parts * kColumns, lanes = min64(kColumns, channels - c0), block = task / parts;
     float* own = sums + block * size + c0;
@@ -248,9 +251,10 @@ void depthwise(const ConvShape& s, const float* x, const float* dy, float* sums,
         const Range across = valid(offset_w, s.stride_w, s.w, s.ow);
         if (in < 0 || in >= s.h || across.first >= across.last) continue;
         const int64_t from = (row / s.oh * s.h + in) * s.w + across.first * s.stride_w + offset_w;
-        (lanes == kColumns ? depthwise_row<false> : depthwise_row<true>)(
-            x + from * channels + c0, s.stride_w * channels, dy + (row * s.ow + across.first) * channels + c0, channels,
-            across.last - across.first, lanes, own + tap * channels);
+        (lanes == kColumns ? depthwise_row<false>
+                           : depthwise_row<true>)(x + from * channels + c0, s.stride_w * channels,
+                                                  dy + (row * s.ow + across.first) * channels + c0, channels,
+                                                  across.last - across.first, lanes, own + tap * channels);
       }
     }
   });
@@ -263,7 +267,8 @@ void depthwise(const ConvShape& s, const float* x, const float* dy, float* sums,
 
 size_t workspace_weight(const ConvShape& s) {
   if (is_depthwise(s)) return static_cast<size_t>(blocks_of(s) * weights(s)) * sizeof(float);
-  return static_cast<size_t>(sum_buffers(s) * lines(weights(s)) + (few_channels(s) ? padded_floats(s) : 0)) * sizeof(float);
+  return static_cast<size_t>(sum_buffers(s) * lines(weights(s)) + (few_channels(s) ? padded_floats(s) : 0)) *
+         sizeof(float);
 }
 
 void backward_weight(const ConvShape& s, const float* x, const float* dy, float* dw, void* workspace) {

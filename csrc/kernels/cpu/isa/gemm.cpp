@@ -7,17 +7,14 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-constexpr int64_t kBlockN = 992;         // a packed block of B: 384 × 992, 1.5 MB
-constexpr int64_t kPanelFloats = 8192;   // a panel packed on the stack: 32 KB
-constexpr int64_t kStrip = 128;          // columns of a task that does not share B
-
-int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-// About `limit`, in equal parts.
-int64_t even(int64_t total, int64_t limit) { return total <= limit ? total : ceil_div(total, ceil_div(total, limit)); }
+constexpr int64_t kBlockN = 992;        // a packed block of B: 384 × 992, 1.5 MB
+constexpr int64_t kPanelFloats = 8192;  // a panel packed on the stack: 32 KB
+constexpr int64_t kStrip = 128;         // columns of a task that does not share B
 
 // Packing B pays when many rows use it.
-bool shares_b(const GemmArgs& g) { return g.m >= 96 && g.n >= kPanel && g.k >= 32 && g.m * g.n * g.k >= int64_t{1} << 20; }
+bool shares_b(const GemmArgs& g) {
+  return g.m >= 96 && g.n >= kPanel && g.k >= 32 && g.m * g.n * g.k >= int64_t{1} << 20;
+}
 
 int64_t cycles(const GemmArgs& g) { return g.batch * g.m * g.n * (g.k + 1) / W; }
 
@@ -26,18 +23,18 @@ void run_shared(const GemmArgs& g) {
   float* packed = static_cast<float*>(g.workspace);
   const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
   const int64_t block_k = even(g.k, kBlockK);
-  const int64_t tiles_a_chunk = ceil_div(tiles, 32) < 2 ? min(2, tiles) : ceil_div(tiles, 32);
+  const int64_t tiles_a_chunk = ceil_div(tiles, 32) < 2 ? min64(2, tiles) : ceil_div(tiles, 32);
   for (int64_t i = 0; i < g.batch; ++i) {
     const float* a = g.a + g.a_offset[i];
     const float* b = g.b + g.b_offset[i];
     float* c = g.c + i * g.m * g.n;
     for (int64_t n0 = 0; n0 < g.n; n0 += kBlockN) {
-      const int64_t n = min(kBlockN, g.n - n0);
+      const int64_t n = min64(kBlockN, g.n - n0);
       for (int64_t k0 = 0; k0 < g.k; k0 += block_k) {
-        const int64_t k = min(block_k, g.k - k0);
+        const int64_t k = min64(block_k, g.k - k0);
         parallel_for(ceil_div(n, kPanel), n * k / 4, [&](int64_t panel) {
           float* dst = packed + panel * k * kPanel;
-          const int64_t first = n0 + panel * kPanel, width = min(kPanel, n - panel * kPanel);
+          const int64_t first = n0 + panel * kPanel, width = min64(kPanel, n - panel * kPanel);
           if (g.b_transposed) {
             pack_transposed({b + first * g.ldb + k0, g.ldb, width, k, 1, 0, dst, kPanel});
           } else {
@@ -58,9 +55,9 @@ void run_shared(const GemmArgs& g) {
         });
         parallel_for(ceil_div(tiles, tiles_a_chunk), g.m * n * k / W, [&](int64_t chunk) {
           float a_panel[kTileRows * kBlockK + W];
-          const int64_t last = min(tiles, (chunk + 1) * tiles_a_chunk);
+          const int64_t last = min64(tiles, (chunk + 1) * tiles_a_chunk);
           for (int64_t tile = chunk * tiles_a_chunk; tile < last && tile * rows < g.m; ++tile) {
-            const int64_t r0 = tile * rows, r = min(rows, g.m - r0);
+            const int64_t r0 = tile * rows, r = min64(rows, g.m - r0);
             const float* src = a + r0 * g.a_row + k0 * g.a_col;
             if (g.a_col == 1) {
               pack_transposed({src, g.a_row, r, k, 1, 0, a_panel, r});
@@ -70,7 +67,7 @@ void run_shared(const GemmArgs& g) {
             }
             for (int64_t j = 0; j < n; j += kPanel) {
               const Segment segment{a_panel, packed + j * k, k};
-              run_tile(static_cast<int>(r), min(kPanel, n - j),
+              run_tile(static_cast<int>(r), min64(kPanel, n - j),
                        {&segment, 1, 1, r, kPanel, c + r0 * g.n + n0 + j, g.n, k0 > 0});
             }
           }
@@ -91,10 +88,10 @@ void run_part(const GemmArgs& g, const float* a, const float* b, float* c, int64
   const int64_t block_k = g.b_transposed ? even(g.k, kPanelFloats / panel) : even(g.k, 512);
   float packed[kPanelFloats];
   for (int64_t j = 0; j < n; j += panel) {
-    const int64_t width = min(panel, n - j);
+    const int64_t width = min64(panel, n - j);
     int64_t k0 = 0;
     do {
-      const int64_t k = min(block_k, g.k - k0);
+      const int64_t k = min64(block_k, g.k - k0);
       Segment segment{nullptr, b + k0 * g.ldb + j, k};
       int64_t b_row = g.ldb;
       if (g.b_transposed) {
@@ -104,7 +101,7 @@ void run_part(const GemmArgs& g, const float* a, const float* b, float* c, int64
       }
       for (int64_t r0 = 0; r0 < m; r0 += rows) {
         segment.a = a + r0 * g.a_row + k0 * g.a_col;
-        run_tile(static_cast<int>(min(rows, m - r0)), width,
+        run_tile(static_cast<int>(min64(rows, m - r0)), width,
                  {&segment, 1, g.a_row, g.a_col, b_row, c + r0 * g.n + j, g.n, k0 > 0});
       }
       k0 += k;
@@ -118,19 +115,19 @@ void run_parts(const GemmArgs& g) {
   // Rows are only divided where there would be too few tasks otherwise; each part packs its own transposed B.
   const int64_t part_rows = g.batch * across >= 8 ? g.m : 4 * kTileRows;
   const int64_t down = ceil_div(g.m, part_rows);
-  const int64_t tasks = g.batch * across * down, chunks = min(tasks, 64);
+  const int64_t tasks = g.batch * across * down, chunks = min64(tasks, 64);
   parallel_for(chunks, cycles(g), [&](int64_t chunk) {
     for (int64_t task = chunk * tasks / chunks; task < (chunk + 1) * tasks / chunks; ++task) {
       const int64_t i = task / (across * down), r0 = task / across % down * part_rows, j = task % across * strip;
       run_part(g, g.a + g.a_offset[i] + r0 * g.a_row, g.b + g.b_offset[i] + (g.b_transposed ? j * g.ldb : j),
-               g.c + (i * g.m + r0) * g.n + j, min(part_rows, g.m - r0), min(strip, g.n - j));
+               g.c + (i * g.m + r0) * g.n + j, min64(part_rows, g.m - r0), min64(strip, g.n - j));
     }
   });
 }
 
 size_t workspace(const GemmArgs& g) {
   if (!shares_b(g)) return 0;
-  return static_cast<size_t>(ceil_div(min(g.n, kBlockN), kPanel) * kPanel * min(g.k, kBlockK)) * sizeof(float);
+  return static_cast<size_t>(ceil_div(min64(g.n, kBlockN), kPanel) * kPanel * min64(g.k, kBlockK)) * sizeof(float);
 }
 
 void run(const GemmArgs& g) {

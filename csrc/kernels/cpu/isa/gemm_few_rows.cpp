@@ -18,7 +18,7 @@ void few_rows(const FewRowsArgs& g) {
         const float* a = g.a + p * g.a_col;
 #pragma GCC unroll 16
         for (int i = 0; i < W; ++i) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
           for (int r = 0; r < R; ++r) acc[r] = fma(splat(a[r * g.a_row + i * g.a_col]), v[i], acc[r]);
         }
       }
@@ -31,12 +31,13 @@ void few_rows(const FewRowsArgs& g) {
 #pragma GCC unroll 16
       for (int i = 0; i < W; ++i) store(rows + i * W, v[i]);
       for (int64_t i = 0; i < W && p + i < g.k; ++i) {
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) acc[r] = fma(splat(g.a[r * g.a_row + (p + i) * g.a_col]), load(rows + i * W), acc[r]);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r)
+          acc[r] = fma(splat(g.a[r * g.a_row + (p + i) * g.a_col]), load(rows + i * W), acc[r]);
       }
     }
     const int lanes = g.cols - j < W ? static_cast<int>(g.cols - j) : W;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) store_partial(g.c + r * g.c_row + j, acc[r], lanes);
   }
 }
@@ -44,7 +45,12 @@ void few_rows(const FewRowsArgs& g) {
 }  // namespace
 
 void few_rows_by_transposed(int rows, const FewRowsArgs& args) {
-  constexpr void (*kRows[kFewRows])(const FewRowsArgs&) = {few_rows<1>, few_rows<2>, few_rows<3>, few_rows<4>};
+  constexpr void (*kRows[kFewRows])(const FewRowsArgs&) = {
+      few_rows<1>, few_rows<2>, few_rows<3>, few_rows<4>,
+#ifdef __AVX512F__
+      few_rows<5>, few_rows<6>, few_rows<7>, few_rows<8>,
+#endif
+  };
   kRows[rows - 1](args);
 }
 

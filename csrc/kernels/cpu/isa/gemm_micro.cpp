@@ -3,8 +3,8 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-// R rows by V vectors, the last one of `tail` lanes when Partial. Each pointer into A serves three rows, which x86 addresses
-// as p, p + a_row, p + 2·a_row: fourteen pointers would not fit the registers.
+// R rows by V vectors, the last one of `tail` lanes when Partial. Each pointer into A serves three rows, which x86
+// addresses as p, p + a_row, p + 2·a_row: fourteen pointers would not fit the registers.
 template <int R, int V, bool Partial>
 void tile(const TileArgs& t, int64_t column, int tail) {
   constexpr int G = (R + 2) / 3;
@@ -75,9 +75,9 @@ constexpr RowTiles row_tiles() {
 }
 
 constexpr RowTiles kTiles[kTileRows] = {
-    row_tiles<1>(),  row_tiles<2>(),  row_tiles<3>(),  row_tiles<4>(),  row_tiles<5>(),  row_tiles<6>(),
+    row_tiles<1>(),  row_tiles<2>(),  row_tiles<3>(), row_tiles<4>(),  row_tiles<5>(),  row_tiles<6>(),
 #ifdef __AVX512F__
-    row_tiles<7>(),  row_tiles<8>(),  row_tiles<9>(),  row_tiles<10>(), row_tiles<11>(), row_tiles<12>(),
+    row_tiles<7>(),  row_tiles<8>(),  row_tiles<9>(), row_tiles<10>(), row_tiles<11>(), row_tiles<12>(),
     row_tiles<13>(), row_tiles<14>(),
 #endif
 };

@@ -4,6 +4,14 @@
 
 namespace dlcore::DLCORE_ISA {
 
+inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+// A block size of at most `limit` that cuts `total` into nearly equal parts.
+inline int64_t even(int64_t total, int64_t limit) {
+  return total <= limit ? total : ceil_div(total, ceil_div(total, limit));
+}
+
 #ifdef __AVX512F__
 inline constexpr int kTileRows = 14;  // 28 accumulators, 2 vectors of B, 1 element of A: 31 of 32 registers
 #else
@@ -28,16 +36,18 @@ struct TileArgs {
   bool accumulate;  // start the chains at C instead of +0
 };
 
-// C[rows, cols] (+)= the product, each element one chain of fma over the segments in order. 1 <= rows <= kTileRows; any cols.
+// C[rows, cols] (+)= the product, each element one chain of fma over the segments in order. 1 <= rows <= kTileRows; any
+// cols.
 void run_tile(int rows, int64_t cols, const TileArgs& args);
 
 // Widest stretch of columns that one pass of run_tile covers with so many rows: few rows need many columns to keep the
 // multipliers busy.
 int wide_panel(int rows);
 
-// Packs a matrix given by rows (rows of it `row_stride` apart, `cols` contiguous elements each; rows <= width) transposed:
-// column q goes to dst + row(q)·width, row(q) = (q % taps)·tap_rows + q / taps. Lanes from `rows` to `width` are zeroed.
-// With width < W and one tap it writes up to W floats beyond the last row: a masked store costs far more than its overlap.
+// Packs a matrix given by rows (rows of it `row_stride` apart, `cols` contiguous elements each; rows <= width)
+// transposed: column q goes to dst + row(q)·width, row(q) = (q % taps)·tap_rows + q / taps. Lanes from `rows` to
+// `width` are zeroed. With width < W and one tap it writes up to W floats beyond the last row: a masked store costs far
+// more than its overlap.
 struct PackArgs {
   const float* src;
   int64_t row_stride;
@@ -64,7 +74,8 @@ DLCORE_INLINE void transpose_registers(VF* v) {
   for (int i = 0; i < 16; i += 4) {  // v[i + j] holds column j of each 128-bit lane, of rows i … i + 3
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) {
-      v[i + 2 * h] = __builtin_shufflevector(t[i + h], t[i + h + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+      v[i + 2 * h] =
+          __builtin_shufflevector(t[i + h], t[i + h + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
       v[i + 2 * h + 1] =
           __builtin_shufflevector(t[i + h], t[i + h + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
     }
@@ -118,9 +129,13 @@ DLCORE_INLINE void load_block(const float* src, int64_t stride, int64_t rows, in
   }
 }
 
+#ifdef __AVX512F__
+inline constexpr int kFewRows = 8;
+#else
 inline constexpr int kFewRows = 4;
-// C[rows, cols] = A·Bᵀ for at most kFewRows rows: B, (cols, k) with rows ldb apart, is transposed in registers and used at
-// once, since so few rows would not repay packing.
+#endif
+// C[rows, cols] = A·Bᵀ for at most kFewRows rows: B, (cols, k) with rows ldb apart, is transposed in registers and used
+// at once, since so few rows would not repay packing.
 struct FewRowsArgs {
   const float* a;
   int64_t a_row, a_col;
