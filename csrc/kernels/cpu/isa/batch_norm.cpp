@@ -146,21 +146,22 @@ void elements(const BatchNormArgs& s, const float* a, const float* b, const floa
   if (s.inner == 1) {
     const int64_t step = kChunkElements / (s.channels + 1) + 1;
     auto body = [&](int64_t chunk) {
-      const int64_t to = smaller((chunk + 1) * step, s.outer);
-      for (int64_t c = 0; c < s.channels; c += kLanes) {
-        const int n = (int)smaller(s.channels - c, kLanes);
-        const Lanes mean = load16(k.mean + c, n), rstd = load16(k.rstd + c, n), av = load16(a + c, n),
-                    bv = load16(b + c, n), fv = backward ? load16(factor + c, n) : av;
-        if (n == kLanes) {
-          for (int64_t at = chunk * step * s.channels + c; at < to * s.channels; at += s.channels) {
-            const Lanes x = load16(s.x + at), dy = backward ? load16(s.dy + at) : x;
-            store16(out + at, apply<backward>(x, dy, mean, rstd, av, bv, fv));
-          }
-        } else {
-          for (int64_t at = chunk * step * s.channels + c; at < to * s.channels; at += s.channels) {
-            const Lanes x = load16(s.x + at, n), dy = backward ? load16(s.dy + at, n) : x;
-            store16(out + at, apply<backward>(x, dy, mean, rstd, av, bv, fv), n);
-          }
+      const int64_t to = smaller((chunk + 1) * step, s.outer), full = s.channels / kLanes * kLanes;
+      const int tail = (int)(s.channels - full);
+      for (int64_t row = chunk * step; row < to; ++row) {
+        const int64_t at = row * s.channels;
+        for (int64_t c = 0; c < full; c += kLanes) {
+          const Lanes x = load16(s.x + at + c), dy = backward ? load16(s.dy + at + c) : x;
+          store16(out + at + c, apply<backward>(x, dy, load16(k.mean + c), load16(k.rstd + c), load16(a + c),
+                                                load16(b + c), backward ? load16(factor + c) : x));
+        }
+        if (tail) {
+          const Lanes x = load16(s.x + at + full, tail), dy = backward ? load16(s.dy + at + full, tail) : x;
+          store16(
+              out + at + full,
+              apply<backward>(x, dy, load16(k.mean + full, tail), load16(k.rstd + full, tail), load16(a + full, tail),
+                              load16(b + full, tail), backward ? load16(factor + full, tail) : x),
+              tail);
         }
       }
     };

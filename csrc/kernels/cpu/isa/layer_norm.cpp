@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kGroup = 4;
 constexpr int64_t kChunkElements = 16384;
+constexpr int64_t kL1Elements = 4096;
 constexpr int64_t kStrip = 64;  // columns of one chunk of a sum over rows
 
 int64_t chunk_rows(int64_t width) {
@@ -53,18 +54,17 @@ DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
     a.mean[row + r] = mean[r];
     a.rstd[row + r] = rstd[r];
   }
-  for (int64_t i = 0; i < full; i += kLanes) {
-    const Lanes gamma = load16(a.gamma + i), beta = load16(a.beta + i);
+  // Row by row: a store whose address is a load's modulo 4096 would hold the load up.
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
-      store16(y + r * width + i, fma((load16(x + r * width + i) - splat16(mean[r])) * splat16(rstd[r]), gamma, beta));
-  }
-  if (tail) {
-    const Lanes gamma = load16(a.gamma + full, tail), beta = load16(a.beta + full, tail);
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
-      store16(y + r * width + full,
-              fma((load16(x + r * width + full, tail) - splat16(mean[r])) * splat16(rstd[r]), gamma, beta), tail);
+  for (int r = 0; r < R; ++r, x += width, y += width) {
+    const Lanes m = splat16(mean[r]), s = splat16(rstd[r]);
+    for (int64_t i = 0; i < full; i += kLanes) {
+      __builtin_prefetch(x + R * width + i);  // the next rows' statistics wait for memory otherwise
+      store16(y + i, fma((load16(x + i) - m) * s, load16(a.gamma + i), load16(a.beta + i)));
+    }
+    if (tail)
+      store16(y + full,
+              fma((load16(x + full, tail) - m) * s, load16(a.gamma + full, tail), load16(a.beta + full, tail)), tail);
   }
 }
 
@@ -112,22 +112,18 @@ DLCORE_INLINE void dx_rows(const LayerNormArgs& a, int64_t row) {
     ga[r] = splat16(tree_sum(g_sum[r]) / (float)width);
     gb[r] = splat16(tree_sum(gh_sum[r]) / (float)width);
   }
-  for (int64_t i = 0; i < full; i += kLanes) {
-    const Lanes gamma = load16(a.gamma + i);
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      const Lanes g = load16(dy + r * width + i) * gamma;
-      const Lanes h = (load16(x + r * width + i) - mean[r]) * rstd[r];
-      store16(dx + r * width + i, rstd[r] * ((g - ga[r]) - h * gb[r]));
+  for (int r = 0; r < R; ++r, x += width, dy += width, dx += width) {  // row by row, as above
+    for (int64_t i = 0; i < full; i += kLanes) {
+      __builtin_prefetch(x + 4 * width + i);
+      __builtin_prefetch(dy + 4 * width + i);
+      const Lanes g = load16(dy + i) * load16(a.gamma + i), h = (load16(x + i) - mean[r]) * rstd[r];
+      store16(dx + i, rstd[r] * ((g - ga[r]) - h * gb[r]));
     }
-  }
-  if (tail) {
-    const Lanes gamma = load16(a.gamma + full, tail);
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      const Lanes g = load16(dy + r * width + full, tail) * gamma;
-      const Lanes h = (load16(x + r * width + full, tail) - mean[r]) * rstd[r];
-      store16(dx + r * width + full, rstd[r] * ((g - ga[r]) - h * gb[r]), tail);
+    if (tail) {
+      const Lanes g = load16(dy + full, tail) * load16(a.gamma + full, tail);
+      const Lanes h = (load16(x + full, tail) - mean[r]) * rstd[r];
+      store16(dx + full, rstd[r] * ((g - ga[r]) - h * gb[r]), tail);
     }
   }
 }
@@ -189,7 +185,7 @@ void backward(const LayerNormArgs& a) {
   if (blocks >= 8) {  // enough of them to share out: sums and dx together, while the rows are in the cache
     auto body = [&](int64_t block) {
       const int64_t end = smaller((block + 1) * kBlockRows, a.rows);
-      const int64_t some = smaller(step, 32);
+      const int64_t fit = kL1Elements / (2 * width + 1), some = fit < 4 ? 4 : fit;
       for (int64_t row = block * kBlockRows; row < end; row += some) {
         const int64_t stop = smaller(row + some, end);
         sum_range(a, row, stop, 0, width, gamma_sum(block), beta_sum(block));
