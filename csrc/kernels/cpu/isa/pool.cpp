@@ -82,17 +82,19 @@ void max_nhwc_chunk(void* context, int64_t chunk) {
   }
 }
 
-// Two by two, stride two, whole vectors: rows are read once and split into even and odd columns.
-DLCORE_INLINE void max_2x2(const float* top, const float* bottom, int32_t at, int32_t width, float* y, int32_t* index) {
+// Two by two, stride two, n outputs: rows are read once and split into even and odd columns.
+DLCORE_INLINE void max_2x2(const float* top, const float* bottom, int32_t at, int32_t width, float* y, int32_t* index,
+                           int n) {
   const VI column = iota() * 2 + at;
-  const VF a = load(top), b = load(top + W), c = load(bottom), d = load(bottom + W);
+  const int low = 2 * n < W ? 2 * n : W, high = 2 * n - low;
+  const VF a = load_n(top, low), b = load_n(top + W, high), c = load_n(bottom, low), d = load_n(bottom + W, high);
   VF best = __builtin_shufflevector(a, b, DLCORE_EVEN);
   VI where = column;
   update(best, where, __builtin_shufflevector(a, b, DLCORE_ODD), column + 1);
   update(best, where, __builtin_shufflevector(c, d, DLCORE_EVEN), column + width);
   update(best, where, __builtin_shufflevector(c, d, DLCORE_ODD), column + width + 1);
-  store(y, best);
-  store(index, where);
+  store_n(y, best, n);
+  store_n(index, where, n);
 }
 
 template <int Stride>
@@ -105,15 +107,19 @@ void max_row(const PoolArgs& a, const float* plane, int64_t oy, float* y, int32_
     const int n = static_cast<int>(smaller(W, a.ow - ox));
     const int64_t x0 = ox * a.sw - a.left, last = x0 + (n - 1) * a.sw;  // tap 0 of the first and the last lane
     const bool inside = x0 >= 0 && last + (a.kw - 1) * a.dw < a.w;
-    if (two && inside && n == W) {
+    if (two && inside) {
       const float* top = plane + y0 * a.w + x0;
-      max_2x2(top, top + a.w, static_cast<int32_t>(y0 * a.w + x0), width, y + ox, index + ox);
+      max_2x2(top, top + a.w, static_cast<int32_t>(y0 * a.w + x0), width, y + ox, index + ox, n);
       continue;
     }
     const VI column = iota() * stride + static_cast<int32_t>(x0);
     VF best = splat(-__builtin_inff());
     VI where = splat(int32_t{-1});
     const TapRange left = taps(last, a.w, a.kw, a.dw), right = taps(x0, a.w, a.kw, a.dw);
+    if (inside && rows.first < rows.last) {  // the first tap is there for every lane
+      best = load_columns<Stride>(plane + (y0 + rows.first * a.dh) * a.w + x0, stride, n);
+      where = column + static_cast<int32_t>((y0 + rows.first * a.dh) * a.w);
+    }
     for (int64_t i = rows.first; i < rows.last; ++i) {
       const int64_t iy = y0 + i * a.dh;
       const float* row = plane + iy * a.w;
@@ -121,10 +127,7 @@ void max_row(const PoolArgs& a, const float* plane, int64_t oy, float* y, int32_
         const int32_t shift = static_cast<int32_t>(j * a.dw);
         const VI at = column + static_cast<int32_t>(iy * a.w + shift);
         if (inside) {
-          const VF v = load_columns<Stride>(row + x0 + shift, stride, n);
-          const VI take = (where < 0) | (v > best) | ((v != v) & (best == best));
-          best = select(take, v, best);
-          where = select(take, at, where);
+          update(best, where, load_columns<Stride>(row + x0 + shift, stride, n), at);
         } else {
           VI valid;
           const VF v = Edge{column, width}.load<Stride>(row, static_cast<int32_t>(x0) + shift, shift, valid);

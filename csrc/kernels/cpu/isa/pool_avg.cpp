@@ -150,6 +150,19 @@ DLCORE_INLINE void add_to(float* x, const float* q, int64_t n) {
   }
 }
 
+// x[2i] += q[i]. The elements between get +0, which changes nothing: a sum that began at +0 is never -0.
+DLCORE_INLINE void add_to_every_second(float* x, const float* q, int64_t n) {
+  for (int64_t i = 0; i < n; i += W) {
+    const int lanes = static_cast<int>(smaller(W, n - i));
+    const int touched = i + W < n ? 2 * W : 2 * lanes - 1;  // the element after the last may not exist
+    const int low = touched < W ? touched : W, high = touched - low;
+    const VF v = load_n(q + i, lanes);
+    float* p = x + 2 * i;
+    store_n(p, load_n(p, low) + __builtin_shufflevector(v, VF{}, DLCORE_ZIP_LOW), low);
+    if (high > 0) store_n(p + W, load_n(p + W, high) + __builtin_shufflevector(v, VF{}, DLCORE_ZIP_HIGH), high);
+  }
+}
+
 // Windows that tile the image exactly: each dx belongs to one output, and is written once.
 bool tiles(const PoolArgs& a) {
   return a.kh == a.sh && a.kw == a.sw && a.top + a.bottom + a.left + a.right == 0 && a.oh * a.sh == a.h &&
@@ -215,6 +228,8 @@ void back_plane(const PoolArgs& a, const float* dy, float* dx) {
           const int64_t to = x < a.w ? smaller(n, (a.w - 1 - x) / a.sw + 1) : 0;
           if (a.sw == 1) {
             if (from < to) add_to(row + x + from, q + from, to - from);
+          } else if (a.sw == 2) {
+            if (from < to) add_to_every_second(row + x + 2 * from, q + from, to - from);
           } else {
             for (int64_t k = from; k < to; ++k) *(FloatU*)(row + x + k * a.sw) += q[k];
           }
