@@ -83,6 +83,17 @@ bool Call::flag(std::string_view name) {
   return v == 1;
 }
 
+std::string Call::choice(std::string_view name, std::span<const std::string_view> known) {
+  known_.emplace(name);
+  const std::string value = attrs_.text_or(name, std::string(known[0]));
+  std::string names;
+  for (std::string_view k : known) {
+    if (k == value) return value;
+    names += (names.empty() ? "" : ", ") + std::string(k);
+  }
+  fail(ErrorKind::Value, "[", op_, "] ", name, " should be one of ", names, ", got '", value, "'");
+}
+
 const std::string& Call::text(std::string_view name) {
   known_.emplace(name);
   return attrs_.text(name);

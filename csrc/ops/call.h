@@ -51,6 +51,10 @@ class Call {
                 double high = std::numeric_limits<double>::infinity());
   bool flag(std::string_view name);  // 0 or 1; absent: 0
   const std::string& text(std::string_view name);
+  std::string choice(std::string_view name, std::span<const std::string_view> known);  // absent: the first
+  std::string choice(std::string_view name, std::initializer_list<std::string_view> known) {
+    return choice(name, std::span(known.begin(), known.size()));
+  }
   DType dtype_attr(std::string_view name);
   Shape shape_attr(std::string_view name);  // sizes >= 0
   IntList ints(std::string_view name, size_t count, int64_t low = std::numeric_limits<int64_t>::min());

@@ -9,8 +9,16 @@ namespace {
 struct Conv {
   Window window;
   int64_t groups;
-  bool channels_last;
+  bool channels_last, winograd;
 };
+
+// Winograd's algorithm exists for 3x3 kernels moved one pixel at a time.
+void check_algorithm(Call& c, const Conv& conv) {
+  const IntList one{1, 1}, three{3, 3};
+  c.check(!conv.winograd || (conv.window.kernel == three && conv.window.stride == one && conv.window.dilation == one &&
+                             conv.groups == 1),
+          "algorithm winograd4 needs a 3x3 kernel with stride, dilation and groups 1");
+}
 
 // Reads what the three ops share; the kernel size is filled in by the caller.
 Conv read_conv(Call& c) {
@@ -22,6 +30,7 @@ Conv read_conv(Call& c) {
   conv.window.dilation = c.ints("dilation", 2, 1);
   conv.groups = c.integer("groups", 1);
   conv.channels_last = c.channels_last();
+  conv.winograd = c.choice("algorithm", {"direct", "winograd4"}) == "winograd4";
   return conv;
 }
 
@@ -41,6 +50,7 @@ Types infer_conv2d(Call& c) {
           " channels, the weight ", to_string(w), " with ", conv.groups, conv.groups == 1 ? " group" : " groups",
           " wants ", w[1], conv.groups == 1 ? "" : " a group");
   conv.window.kernel = {w[2], w[3]};
+  check_algorithm(c, conv);
   const int64_t h = conv.window.count(c, 0, x.h), width = conv.window.count(c, 1, x.w);
   return {{c.dtype(0), x.with(w[0], h, width).shape()}};
 }
@@ -56,6 +66,7 @@ Types infer_backward_data(Call& c) {
   c.check(dy.c == w[0], "dy ", to_string(c.shape(0)), " has ", dy.c, " channels, the weight ", to_string(w), " has ",
           w[0], " outputs");
   conv.window.kernel = {w[2], w[3]};
+  check_algorithm(c, conv);
   const int64_t h = conv.window.count(c, 0, size[0]), width = conv.window.count(c, 1, size[1]);
   c.check(dy.h == h && dy.w == width, "dy ", to_string(c.shape(0)), " should be ", h, " by ", width,
           " for an input of ", size[0], " by ", size[1]);
@@ -69,6 +80,7 @@ Types infer_backward_weight(Call& c) {
   c.want_rank(0, 4, "x");
   c.want_rank(1, 4, "dy");
   conv.window.kernel = c.ints("kernel", 2, 1);
+  check_algorithm(c, conv);
   const Image x = Image::of(c.shape(0), conv.channels_last), dy = Image::of(c.shape(1), conv.channels_last);
   c.check(x.n == dy.n, "x ", to_string(c.shape(0)), " and dy ", to_string(c.shape(1)),
           " should hold the same number of images");

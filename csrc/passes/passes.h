@@ -23,6 +23,7 @@ Graph eliminate_dead_code(const Graph& graph);          // "dce": keeps inputs, 
 Graph simplify(const Graph& graph);                     // "simplify": algebra, common subexpressions, dead code
 Graph fold(const Graph& graph, const Evaluator& eval);  // "fold": computes what depends on constants alone
 Graph to_channels_last(const Graph& graph);             // "layout": images run as NHWC between convolutions
+Graph select_algorithms(const Graph& graph);            // "select": Winograd where it pays; changes float32 rounding
 Graph fuse(const Graph& graph);                         // "fuse": element-wise chains become `fused` tile programs
 
 const std::vector<std::string>& default_passes();

@@ -9,7 +9,7 @@ namespace dlcore {
 
 const std::vector<std::string>& default_passes() {
   // Fold runs again after layout, which transposes small constants.
-  static const std::vector<std::string> names = {"simplify", "fold", "layout", "simplify", "fold", "fuse", "simplify"};
+  static const std::vector<std::string> names = {"simplify", "fold", "layout", "select", "simplify", "fold", "fuse", "simplify"};
   return names;
 }
 
@@ -21,12 +21,14 @@ Graph run_passes(Graph graph, std::span<const std::string> names, const Evaluato
       graph = fold(graph, eval);
     else if (name == "layout")
       graph = to_channels_last(graph);
+    else if (name == "select")
+      graph = select_algorithms(graph);
     else if (name == "fuse")
       graph = fuse(graph);
     else if (name == "dce")
       graph = eliminate_dead_code(graph);
     else
-      fail(ErrorKind::Value, "unknown pass '", name, "'; known: simplify fold layout fuse dce");
+      fail(ErrorKind::Value, "unknown pass '", name, "'; known: simplify fold layout select fuse dce");
 #ifndef NDEBUG
     verify(graph);
 #endif

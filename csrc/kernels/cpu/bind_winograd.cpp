@@ -1,0 +1,33 @@
+// Binds 3x3 convolutions that the graph wants done by Winograd's algorithm to the vectorised kernels.
+#include "base/cpu.h"
+#include "kernels/winograd_spec.h"
+
+namespace dlcore {
+
+#if defined(__x86_64__)
+BoundKernel cpu::bind_winograd(const KernelSpec& spec, const ConvSpec& conv) {
+  if (conv.nchw || current_isa() == Isa::Ref) return {};
+  const WinogradTable& table = current_isa() == Isa::Avx512 ? avx512::winograd_table : avx2::winograd_table;
+  const bool of_input = spec.op == "conv2d_backward_data";
+  const WinogradShape s = winograd_shape(spec, conv.shape, of_input);
+  BoundKernel bound;
+  if (spec.op == "conv2d_backward_weight") {
+    bound.workspace = table.workspace_weight(s);
+    bound.run = [s, &table](const RunArgs& r) {
+      table.run_weight(s, static_cast<const float*>(r.in[0]), static_cast<const float*>(r.in[1]),
+                       static_cast<float*>(r.out[0]), r.workspace);
+    };
+  } else {
+    bound.workspace = table.workspace(s);
+    bound.run = [s, of_input, &table](const RunArgs& r) {
+      table.run(s, static_cast<const float*>(r.in[0]), static_cast<const float*>(r.in[1]), of_input,
+                static_cast<float*>(r.out[0]), r.workspace);
+    };
+  }
+  return bound;
+}
+#else
+BoundKernel cpu::bind_winograd(const KernelSpec&, const ConvSpec&) { return {}; }
+#endif
+
+}  // namespace dlcore

@@ -1,0 +1,154 @@
+// The forward product in Winograd's domain, which with turned weights is the gradient of the input as well: 36 products
+// of (tiles, ci) by (ci, co), each element a chain of fma in ascending ci.
+#include "base/parallel.h"
+#include "kernels/cpu/isa/winograd_parts.h"
+
+namespace dlcore::DLCORE_ISA {
+namespace {
+
+// Tiles of a block, such that their transforms stay in the second-level cache; a multiple of the register tile's rows.
+int64_t block_tiles(const WinogradShape& s) {
+  const int64_t channels = s.ci > s.co ? s.ci : s.co;
+  const int64_t wanted = channels <= 64 ? 28 : channels <= 128 ? 56 : 112;
+  const int64_t multiple = (wanted + kTileRows - 1) / kTileRows * kTileRows;
+  return multiple < s.tiles() ? multiple : s.tiles();
+}
+
+constexpr int64_t kSlots = 8;  // chunks that work side by side, each with scratch of its own
+
+struct Job {
+  WinogradShape s;
+  const float* in;
+  const float* weights;
+  float* out;
+  bool rotated;
+  int64_t block, blocks, panels, slots;
+  bool by_panel;  // few tiles: a chunk is a panel of output channels; else a block of tiles
+  float *u, *v, *m, *filters;
+  int64_t u_panel, v_slot, m_slot, filter_slot;  // floats
+
+  explicit Job(const WinogradShape& shape) : s(shape) {
+    block = block_tiles(s);
+    blocks = (s.tiles() + block - 1) / block;
+    panels = (s.co + kChannels - 1) / kChannels;
+    by_panel = blocks <= 2;
+    const int64_t chunks = by_panel ? panels : blocks;
+    slots = chunks < kSlots ? chunks : kSlots;
+    u_panel = kPoints * s.ci * kChannels;
+    v_slot = kPoints * block * s.ci;
+    m_slot = kPoints * block * kChannels;
+    filter_slot = s.ci * 9 * kChannels;
+  }
+  int64_t u_size() const { return u_panel * (by_panel ? slots : panels); }
+  int64_t v_size() const { return v_slot * (by_panel ? blocks : slots); }
+  int64_t m_size() const { return m_slot * slots; }
+  int64_t filter_size() const { return filter_slot * slots; }
+
+  void place(float* workspace) {
+    u = workspace;
+    v = u + u_size();
+    m = v + v_size();
+    filters = m + m_size();
+  }
+
+  // Panel p of the weights into u[point][ci][32], through g[ci][9][32].
+  void transform_weights(int64_t p, float* to, float* g) const {
+    const int64_t first = p * kChannels, count = s.co - first < kChannels ? s.co - first : kChannels;
+    if (rotated) {
+      for (int64_t i = 0; i < s.ci; ++i)
+        pack_transposed({weights + (i * s.co + first) * 9, 9, count, 9, 1, 0, g + i * 9 * kChannels, kChannels});
+    } else {
+      pack_transposed({weights + first * s.ci * 9, s.ci * 9, count, s.ci * 9, 1, 0, g, kChannels});
+    }
+    for (int64_t i = 0; i < s.ci; ++i) {
+      for (int64_t c = 0; c < kChannels; c += W) {
+        VF in[9], out[kPoints];
+#pragma GCC unroll 9
+        for (int k = 0; k < 9; ++k) in[k] = load(g + (i * 9 + (rotated ? 8 - k : k)) * kChannels + c);
+        winograd::both_ways<3, 6>(in, out, Filter());
+#pragma GCC unroll 36
+        for (int k = 0; k < kPoints; ++k) store(to + (k * s.ci + i) * kChannels + c, out[k]);
+      }
+    }
+  }
+
+  int64_t tiles_of(int64_t b) const { return s.tiles() - b * block < block ? s.tiles() - b * block : block; }
+
+  void transform_inputs(int64_t b, float* to) const {
+    const int64_t count = tiles_of(b);
+    for (int64_t t = 0; t < count; ++t) transform_input(s, in, b * block + t, to + t * s.ci, block * s.ci);
+  }
+
+  // Block b by panel p: 36 products, then out of Winograd's domain.
+  void multiply(int64_t b, int64_t p, const float* vb, const float* up, float* mb) const {
+    const int64_t count = tiles_of(b);
+    for (int point = 0; point < kPoints; ++point) {
+      const float* a = vb + point * block * s.ci;
+      float* c = mb + point * block * kChannels;
+      for (int64_t r = 0; r < count; r += kTileRows) {
+        const int rows = count - r < kTileRows ? static_cast<int>(count - r) : kTileRows;
+        const Segment segment{a + r * s.ci, up + point * s.ci * kChannels, s.ci};
+        run_tile(rows, kChannels, {&segment, 1, s.ci, 1, kChannels, c + r * kChannels, kChannels, false});
+      }
+    }
+    const int64_t first = p * kChannels, channels = s.co - first < kChannels ? s.co - first : kChannels;
+    for (int64_t t = 0; t < count; ++t)
+      transform_output(s, mb + t * kChannels, block * kChannels, b * block + t, first, channels, out);
+  }
+};
+
+size_t workspace(const WinogradShape& shape) {
+  const Job job(shape);
+  return static_cast<size_t>(job.u_size() + job.v_size() + job.m_size() + job.filter_size()) * sizeof(float);
+}
+
+// Slot i of `slots` works on every chunk c with c % slots == i … in order, so that its scratch is its own.
+template <class F>
+void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& body) {
+  parallel_for(slots, cycles, [&](int64_t slot) {
+    for (int64_t c = chunks * slot / slots; c < chunks * (slot + 1) / slots; ++c) body(slot, c);
+  });
+}
+
+void run(const WinogradShape& shape, const float* in, const float* weights, bool rotated, float* out, void* work) {
+  Job job(shape);
+  if (job.s.tiles() == 0 || shape.co == 0) return;
+  job.in = in;
+  job.weights = weights;
+  job.rotated = rotated;
+  job.out = out;
+  job.place(static_cast<float*>(work));
+  const int64_t products = kPoints * shape.tiles() * shape.ci * shape.co / 32,
+                moves = kPoints * shape.tiles() * shape.ci / 2;
+  const int64_t filters = kPoints * shape.ci * shape.co / 2;
+  if (job.by_panel) {
+    parallel_for(job.blocks, moves, [&](int64_t b) { job.transform_inputs(b, job.v + b * job.v_slot); });
+    in_slots(job.slots, job.panels, products + filters, [&](int64_t slot, int64_t p) {
+      float* u = job.u + slot * job.u_panel;
+      job.transform_weights(p, u, job.filters + slot * job.filter_slot);
+      for (int64_t b = 0; b < job.blocks; ++b) job.multiply(b, p, job.v + b * job.v_slot, u, job.m + slot * job.m_slot);
+    });
+  } else {
+    const int64_t slots = job.slots < job.panels ? job.slots : job.panels;
+    in_slots(slots, job.panels, filters, [&](int64_t slot, int64_t p) {
+      job.transform_weights(p, job.u + p * job.u_panel, job.filters + slot * job.filter_slot);
+    });
+    in_slots(job.slots, job.blocks, products + moves, [&](int64_t slot, int64_t b) {
+      float* v = job.v + slot * job.v_slot;
+      job.transform_inputs(b, v);
+      for (int64_t p = 0; p < job.panels; ++p)
+        job.multiply(b, p, v, job.u + p * job.u_panel, job.m + slot * job.m_slot);
+    });
+  }
+}
+
+}  // namespace
+
+namespace winograd_weight {
+size_t workspace(const WinogradShape& shape);
+void run(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);
+}  // namespace winograd_weight
+
+const WinogradTable winograd_table = {workspace, run, winograd_weight::workspace, winograd_weight::run};
+
+}  // namespace dlcore::DLCORE_ISA

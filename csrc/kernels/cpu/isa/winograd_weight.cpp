@@ -1,0 +1,98 @@
+// The gradient of the weights in Winograd's domain: 36 products of (co, tiles) by (tiles, ci), each element one chain
+// of fma over all tiles in ascending order, then back to 3x3. Blocks of tiles are transformed first, by tiles, then
+// multiplied, by points and stretches of co; the sums stay in memory between blocks.
+#include "base/parallel.h"
+#include "kernels/cpu/isa/winograd_parts.h"
+
+namespace dlcore::DLCORE_ISA {
+
+namespace winograd_weight {
+size_t workspace(const WinogradShape& shape);
+void run(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);
+}  // namespace winograd_weight
+
+namespace {
+
+struct Sizes {
+  int64_t block, blocks, v, d, sums;  // tiles; floats
+  explicit Sizes(const WinogradShape& s) {
+    const int64_t channels = s.ci + s.co;
+    block = channels <= 128 ? 512 : channels <= 256 ? 256 : 128;
+    if (block > s.tiles()) block = s.tiles();
+    blocks = block ? (s.tiles() + block - 1) / block : 0;
+    v = kPoints * block * s.ci;
+    d = kPoints * block * s.co;
+    sums = kPoints * s.ci * s.co;
+  }
+};
+
+constexpr int64_t kRowChunk = kTileRows * 4;
+
+// Rows [first, first + count) of co at one point: sums[co][ci] += d[tile][co]ᵀ v[tile][ci].
+void multiply(const WinogradShape& s, const float* v, const float* d, float* sums, int64_t first, int64_t count,
+              int64_t tiles, bool accumulate) {
+  for (int64_t c = 0; c < s.ci; c += kPanel) {
+    const int64_t cols = s.ci - c < kPanel ? s.ci - c : kPanel;
+    for (int64_t r = first; r < first + count; r += kTileRows) {
+      const int rows = first + count - r < kTileRows ? static_cast<int>(first + count - r) : kTileRows;
+      const Segment segment{d + r, v + c, tiles};
+      run_tile(rows, cols, {&segment, 1, 1, s.co, s.ci, sums + r * s.ci + c, s.ci, accumulate});
+    }
+  }
+}
+
+// One output channel's filters: sums[point][ci] → dw[ci][9].
+void finish(const WinogradShape& s, const float* sums, int64_t o, float* dw) {
+  for (int64_t c = 0; c < s.ci; c += W) {
+    const int lanes = s.ci - c < W ? static_cast<int>(s.ci - c) : W;
+    VF u[kPoints], g[9];
+#pragma GCC unroll 36
+    for (int i = 0; i < kPoints; ++i) u[i] = load_some(sums + (i * s.co + o) * s.ci + c, lanes);
+    winograd::both_ways<6, 3>(u, g, FilterGradient());
+    float columns[9 * W];
+    for (int k = 0; k < 9; ++k) store(columns + k * W, g[k]);
+    float* to = dw + (o * s.ci + c) * 9;
+    for (int i = 0; i < lanes; ++i)
+      for (int k = 0; k < 9; ++k) to[i * 9 + k] = columns[k * W + i];
+  }
+}
+
+}  // namespace
+
+size_t winograd_weight::workspace(const WinogradShape& shape) {
+  const Sizes z(shape);
+  return static_cast<size_t>(z.v + z.d + z.sums) * sizeof(float);
+}
+
+void winograd_weight::run(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace) {
+  const WinogradShape s = shape;
+  const Sizes z(s);
+  float* v = static_cast<float*>(workspace);
+  float* d = v + z.v;
+  float* sums = d + z.d;
+  if (!z.blocks) {
+    for (int64_t i = 0; i < s.co * s.ci * 9; ++i) dw[i] = 0.0f;
+    return;
+  }
+  for (int64_t b = 0; b < z.blocks; ++b) {
+    const int64_t first = b * z.block, count = s.tiles() - first < z.block ? s.tiles() - first : z.block;
+    constexpr int64_t kTiles = 8;
+    parallel_for((count + kTiles - 1) / kTiles, count * (s.ci + s.co) * kPoints / 4, [&](int64_t chunk) {
+      const int64_t end = (chunk + 1) * kTiles < count ? (chunk + 1) * kTiles : count;
+      for (int64_t t = chunk * kTiles; t < end; ++t) {
+        transform_input(s, in, first + t, v + t * s.ci, z.block * s.ci);
+        transform_gradient(s, dout, first + t, d + t * s.co, z.block * s.co);
+      }
+    });
+    const int64_t stretches = (s.co + kRowChunk - 1) / kRowChunk;
+    parallel_for(kPoints * stretches, kPoints * count * s.ci * s.co / 32, [&](int64_t chunk) {
+      const int64_t point = chunk / stretches, row = chunk % stretches * kRowChunk;
+      const int64_t rows = s.co - row < kRowChunk ? s.co - row : kRowChunk;
+      multiply(s, v + point * z.block * s.ci, d + point * z.block * s.co, sums + point * s.co * s.ci, row, rows, count,
+               b > 0);
+    });
+  }
+  parallel_for(s.co, s.co * s.ci * kPoints / 4, [&](int64_t o) { finish(s, sums, o, dw); });
+}
+
+}  // namespace dlcore::DLCORE_ISA

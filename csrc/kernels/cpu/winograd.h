@@ -1,0 +1,35 @@
+// 3x3 convolution with stride 1 by Winograd's F(4x4, 3x3), float32, channels last: arguments and tables of the per-ISA
+// code.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace dlcore {
+
+// in (n, h, w, ci) → out (n, oh, ow, co); the filter's corner lies pad_top above and pad_left left of the output's.
+struct WinogradShape {
+  int64_t n, h, w, oh, ow, ci, co, pad_top, pad_left;
+  int64_t tiles_h() const { return (oh + 3) / 4; }
+  int64_t tiles_w() const { return (ow + 3) / 4; }
+  int64_t tiles() const { return n * tiles_h() * tiles_w(); }
+};
+
+struct WinogradTable {
+  size_t (*workspace)(const WinogradShape& shape);
+  // weights (co, ci, 3, 3). rotated: weights (ci, co, 3, 3) turned by 180 degrees, as the gradient of the input needs
+  // them.
+  void (*run)(const WinogradShape& shape, const float* in, const float* weights, bool rotated, float* out,
+              void* workspace);
+  // dw (co, ci, 3, 3) from the input and the gradient of the output.
+  size_t (*workspace_weight)(const WinogradShape& shape);
+  void (*run_weight)(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);
+};
+
+namespace avx2 {
+extern const WinogradTable winograd_table;
+}
+namespace avx512 {
+extern const WinogradTable winograd_table;
+}
+
+}  // namespace dlcore
