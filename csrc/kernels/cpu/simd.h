@@ -24,6 +24,7 @@ inline constexpr int W = 8;
 typedef float VF __attribute__((vector_size(4 * W)));
 typedef int32_t VI __attribute__((vector_size(4 * W)));    // also the type of VF's comparisons: 0 or -1 a lane
 typedef uint32_t VU __attribute__((vector_size(4 * W)));
+typedef uint64_t VUL __attribute__((vector_size(4 * W)));  // W / 2 lanes
 typedef float VFu __attribute__((vector_size(4 * W), aligned(4), may_alias));
 typedef int32_t VIu __attribute__((vector_size(4 * W), aligned(4), may_alias));
 
@@ -41,6 +42,10 @@ DLCORE_INLINE VF to_float(VI v) { return __builtin_convertvector(v, VF); }
 DLCORE_INLINE VI to_int(VF v) { return __builtin_convertvector(v, VI); }   // toward zero; out of range is INT_MIN
 
 #ifdef __AVX512F__
+// 64-bit products of the even lanes by m.
+DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) {
+  return (VUL)_mm512_mul_epu32((__m512i)v, _mm512_set1_epi64(static_cast<long long>(m)));
+}
 inline constexpr __mmask16 kAllLanes = 0xffff;  // masked forms: gcc 12 warns of its own header in the others
 DLCORE_INLINE bool any(VI mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
@@ -62,6 +67,9 @@ DLCORE_INLINE VF gather(const float* base, VI index) {
 #else
 DLCORE_INLINE bool any(VI mask) { return _mm256_movemask_epi8((__m256i)mask) != 0; }
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) {
+  return (VUL)_mm256_mul_epu32((__m256i)v, _mm256_set1_epi64x(static_cast<long long>(m)));
+}
 DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm256_sqrt_ps((__m256)v); }
 DLCORE_INLINE VF round_even(VF v) { return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 DLCORE_INLINE VF floor(VF v) { return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
