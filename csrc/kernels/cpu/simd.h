@@ -44,7 +44,7 @@ DLCORE_INLINE VI to_int(VF v) { return __builtin_convertvector(v, VI); }   // to
 #ifdef __AVX512F__
 // 64-bit products of the even lanes by m.
 DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) {
-  return (VUL)_mm512_mul_epu32((__m512i)v, _mm512_set1_epi64(static_cast<long long>(m)));
+  return (VUL)_mm512_maskz_mul_epu32(0xff, (__m512i)v, _mm512_set1_epi64(static_cast<long long>(m)));
 }
 inline constexpr __mmask16 kAllLanes = 0xffff;  // masked forms: gcc 12 warns of its own header in the others
 DLCORE_INLINE bool any(VI mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
