@@ -12,6 +12,7 @@ namespace dlcore::scalar {
 inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline float sqrt(float x) { return std::sqrt(x); }
 inline float floor(float x) { return std::floor(x); }
+inline float ceil(float x) { return std::ceil(x); }
 inline float round_even(float x) { return std::nearbyint(x); }
 inline float select(bool mask, float a, float b) { return mask ? a : b; }
 inline int32_t select(bool mask, int32_t a, int32_t b) { return mask ? a : b; }

@@ -1,0 +1,141 @@
+// The f32 loops: one or two operands per op, each a vector stream or one element for all.
+#include "kernels/cpu/elementwise.h"
+
+#include "kernels/map_ops.h"
+
+namespace dlcore::DLCORE_ISA {
+
+namespace {
+
+typedef uint8_t VB __attribute__((vector_size(W)));
+typedef uint8_t VBu __attribute__((vector_size(W), aligned(1), may_alias));
+
+DLCORE_INLINE void store_truth(uint8_t* p, VI mask, int64_t n) {
+  const VB bytes = __builtin_convertvector(mask & 1, VB);
+  if (n >= W) {
+    *reinterpret_cast<VBu*>(p) = bytes;
+  } else {
+    for (int i = 0; i < n; ++i) p[i] = bytes[i];
+  }
+}
+DLCORE_INLINE VI load_truth(const uint8_t* p, int64_t n) {
+  VB bytes = {};
+  if (n >= W) {
+    bytes = *reinterpret_cast<const VBu*>(p);
+  } else {
+    for (int i = 0; i < n; ++i) bytes[i] = p[i];
+  }
+  return __builtin_convertvector(bytes, VI) != 0;
+}
+
+// What a loop writes: numbers, truth as numbers, truth as bytes.
+struct Number {
+  static DLCORE_INLINE void put(void* out, int64_t i, VF v, int64_t n) {
+    float* p = static_cast<float*>(out) + i;
+    n >= W ? store(p, v) : store_partial(p, v, static_cast<int>(n));
+  }
+};
+struct TruthNumber {
+  static DLCORE_INLINE void put(void* out, int64_t i, VI m, int64_t n) { Number::put(out, i, ops::truth<VF>(m), n); }
+};
+struct TruthByte {
+  static DLCORE_INLINE void put(void* out, int64_t i, VI m, int64_t n) { store_truth(static_cast<uint8_t*>(out) + i, m, n); }
+};
+
+DLCORE_INLINE VF get(const float* p, int64_t i, int64_t n) {
+  return n >= W ? load(p + i) : load_partial(p + i, static_cast<int>(n));
+}
+
+// One body for whole and last vectors: the functions are long.
+template <class Op, class Out>
+void map1(void* out, const void* const* in, unsigned single, int64_t n) {
+  const float* a = static_cast<const float*>(in[0]);
+  if (single & 1) {
+    const auto v = Op::run(splat(a[0]));
+    for (int64_t i = 0; i < n; i += W) Out::put(out, i, v, n - i);
+    return;
+  }
+#pragma GCC unroll 1
+  for (int64_t i = 0; i < n; i += W) Out::put(out, i, Op::run(get(a, i, n - i)), n - i);
+}
+
+template <class Op, class Out, class A, class B>
+DLCORE_INLINE void map2_with(void* out, int64_t n, A a, B b) {
+  int64_t i = 0;
+#pragma GCC unroll 4
+  for (; i + W <= n; i += W) Out::put(out, i, Op::run(a(i, W), b(i, W)), W);
+  if (i < n) Out::put(out, i, Op::run(a(i, n - i), b(i, n - i)), n - i);
+}
+template <class Op, class Out>
+void map2(void* out, const void* const* in, unsigned single, int64_t n) {
+  const float *a = static_cast<const float*>(in[0]), *b = static_cast<const float*>(in[1]);
+  const auto stream_a = [a](int64_t i, int64_t left) __attribute__((always_inline)) { return get(a, i, left); };
+  const auto stream_b = [b](int64_t i, int64_t left) __attribute__((always_inline)) { return get(b, i, left); };
+  const VF one_a = splat(a[0]), one_b = splat(b[0]);
+  const auto single_a = [one_a](int64_t, int64_t) __attribute__((always_inline)) { return one_a; };
+  const auto single_b = [one_b](int64_t, int64_t) __attribute__((always_inline)) { return one_b; };
+  if (single == 0)
+    map2_with<Op, Out>(out, n, stream_a, stream_b);
+  else if (single == 1)
+    map2_with<Op, Out>(out, n, single_a, stream_b);
+  else if (single == 2)
+    map2_with<Op, Out>(out, n, stream_a, single_b);
+  else
+    map2_with<Op, Out>(out, n, single_a, single_b);
+}
+// For a long function: one body.
+template <class Op>
+void map2_long(void* out, const void* const* in, unsigned single, int64_t n) {
+  const float *a = static_cast<const float*>(in[0]), *b = static_cast<const float*>(in[1]);
+  for (int64_t i = 0; i < n; i += W) {
+    const VF x = single & 1 ? splat(a[0]) : get(a, i, n - i), y = single & 2 ? splat(b[0]) : get(b, i, n - i);
+    Number::put(out, i, Op::run(x, y), n - i);
+  }
+}
+
+// Select by a condition of numbers (tile programs) or of bytes.
+template <bool bytes>
+void where(void* out, const void* const* in, unsigned single, int64_t n) {
+  const float *a = static_cast<const float*>(in[1]), *b = static_cast<const float*>(in[2]);
+  const auto condition = [&](int64_t i, int64_t left) {
+    if constexpr (bytes) {
+      const uint8_t* c = static_cast<const uint8_t*>(in[0]);
+      return single & 1 ? splat(int32_t{c[0]}) != 0 : load_truth(c + i, left);
+    } else {
+      const float* c = static_cast<const float*>(in[0]);
+      return (single & 1 ? splat(c[0]) : get(c, i, left)) != 0.0f;
+    }
+  };
+  for (int64_t i = 0; i < n; i += W) {
+    const VF x = single & 2 ? splat(a[0]) : get(a, i, n - i), y = single & 4 ? splat(b[0]) : get(b, i, n - i);
+    Number::put(out, i, select(condition(i, n - i), x, y), n - i);
+  }
+}
+
+#define MAP1(name) {#name, map1<ops::name, Number>},
+#define TEST1_NUMBER(name) {#name, map1<ops::name, TruthNumber>},
+#define TEST2_NUMBER(name) {#name, map2<ops::name, TruthNumber>},
+#define TEST2_BYTE(name) {#name, map2<ops::name, TruthByte>},
+
+constexpr TileOp kNumbers[] = {DLCORE_UNARY_OPS(MAP1) DLCORE_UNARY_TEST_OPS(TEST1_NUMBER) DLCORE_BINARY_TEST_OPS(TEST2_NUMBER){
+                                   "add", map2<ops::add, Number>},
+                               {"sub", map2<ops::sub, Number>},
+                               {"mul", map2<ops::mul, Number>},
+                               {"div", map2<ops::div, Number>},
+                               {"maximum", map2<ops::maximum, Number>},
+                               {"minimum", map2<ops::minimum, Number>},
+                               {"pow", map2_long<ops::pow>},
+                               {"remainder", map2_long<ops::remainder>},
+                               {"where", where<false>},
+                               {nullptr, nullptr}};
+
+constexpr TileOp kTests[] = {{"isnan", map1<ops::isnan, TruthByte>},
+                             {"isfinite", map1<ops::isfinite, TruthByte>},
+                             TEST2_BYTE(eq) TEST2_BYTE(ne) TEST2_BYTE(lt) TEST2_BYTE(le) TEST2_BYTE(gt) TEST2_BYTE(ge){
+                                 nullptr, nullptr}};
+
+}  // namespace
+
+const ElementwiseTable elementwise_table = {kNumbers, kTests, where<true>};
+
+}  // namespace dlcore::DLCORE_ISA
