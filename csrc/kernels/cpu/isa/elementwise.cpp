@@ -74,11 +74,11 @@ void map2(void* out, const void* const* in, unsigned single, int64_t n) {
   const VF one_a = splat(a[0]), one_b = splat(b[0]);
   const auto single_a = [one_a](int64_t, int64_t) __attribute__((always_inline)) { return one_a; };
   const auto single_b = [one_b](int64_t, int64_t) __attribute__((always_inline)) { return one_b; };
-  if (single == 0)
+  if ((single & 3) == 0)
     map2_with<Op, Out>(out, n, stream_a, stream_b);
-  else if (single == 1)
+  else if ((single & 3) == 1)
     map2_with<Op, Out>(out, n, single_a, stream_b);
-  else if (single == 2)
+  else if ((single & 3) == 2)
     map2_with<Op, Out>(out, n, stream_a, single_b);
   else
     map2_with<Op, Out>(out, n, single_a, single_b);

@@ -79,11 +79,11 @@ void map2(void* out, const void* const* in, unsigned single, int64_t n) {
   const T *a = static_cast<const T*>(in[0]), *b = static_cast<const T*>(in[1]);
   R* r = static_cast<R*>(out);
   const T a0 = a[0], b0 = b[0];
-  if (single == 0)
+  if ((single & 3) == 0)
     for (int64_t i = 0; i < n; ++i) r[i] = Op::run(a[i], b[i]);
-  else if (single == 1)
+  else if ((single & 3) == 1)
     for (int64_t i = 0; i < n; ++i) r[i] = Op::run(a0, b[i]);
-  else if (single == 2)
+  else if ((single & 3) == 2)
     for (int64_t i = 0; i < n; ++i) r[i] = Op::run(a[i], b0);
   else
     for (int64_t i = 0; i < n; ++i) r[i] = Op::run(a0, b0);
