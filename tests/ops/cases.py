@@ -25,6 +25,9 @@ class Arg:
     dtype: str = "f"
 
     def make(self, rng: np.random.Generator) -> Array:
+        return np.asarray(self._fill(rng))
+
+    def _fill(self, rng: np.random.Generator) -> Any:
         if self.fill == "index":
             return rng.integers(0, self.high, self.shape)
         if self.fill == "bool":
