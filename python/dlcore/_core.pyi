@@ -1,9 +1,8 @@
 """The C++ core as Python sees it. Users do not call it: `dlcore.Tensor` and the functions stand above it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 Attr = int | float | str | bool | Sequence[int]
@@ -11,12 +10,13 @@ Attr = int | float | str | bool | Sequence[int]
 __version__: str
 
 class Tensor:
-    """A concrete tensor: contiguous memory, dtype ("f32", "f64", "bf16", "f16", "i8", "u8", "i32", "i64", "bool"), shape."""
+    """A concrete tensor: contiguous memory, shape, dtype ("f32 f64 bf16 f16 i8 u8 i32 i64 bool")."""
 
     def __init__(self, dtype: str, shape: Sequence[int]) -> None: ...  # zeros
     @staticmethod
     def from_numpy(array: npt.NDArray[Any], copy: bool = False) -> Tensor:
-        """Without a copy where the array is C-contiguous, aligned and native (it is kept alive); dtype is the array's. bf16/f16: see cast."""
+        """Without a copy where the array is C-contiguous, aligned and native (it is kept alive); dtype is the array's.
+        For bf16 and f16 see cast."""
     def numpy(self) -> npt.NDArray[Any]:
         """A read-only view that shares memory and keeps this tensor alive; bf16 comes as uint16."""
     @property
@@ -46,7 +46,8 @@ class Graph:
     def output(self, name: str, value: int) -> None: ...
     def update(self, state: int, value: int) -> None: ...
     def grad(self, output: int, wrt: Sequence[int], seed: int | None = None) -> list[int]:
-        """Appends the derivative of `output` (a scalar unless `seed` gives dy) and returns a value per `wrt` (zeros where unconnected)."""
+        """Appends the derivative of `output` (a scalar unless `seed` gives dy) and returns a value per `wrt`
+        (zeros where unconnected)."""
     def shape(self, value: int) -> tuple[int, ...]: ...
     def dtype(self, value: int) -> str: ...
     def leaves(self) -> list[tuple[str, str, int]]:
@@ -88,7 +89,9 @@ class Program:
     arena_bytes: int
 
 def run_op(op: str, inputs: Sequence[Tensor], attrs: Mapping[str, Attr] = ..., backend: str = "") -> list[Tensor]: ...
-def infer(op: str, inputs: Sequence[tuple[str, Sequence[int]]], attrs: Mapping[str, Attr] = ...) -> list[tuple[str, tuple[int, ...]]]: ...
+def infer(
+    op: str, inputs: Sequence[tuple[str, Sequence[int]]], attrs: Mapping[str, Attr] = ...
+) -> list[tuple[str, tuple[int, ...]]]: ...
 def op_names() -> list[str]: ...
 def backends(op: str) -> list[str]: ...
 def isa() -> str: ...

@@ -67,7 +67,7 @@ _PYTHON = {bool: bool_, int: int64, float: float32}
 
 
 def as_dtype(value: Any) -> DType:
-    """A DType from itself, its name ("float32" or "f32"), bool/int/float, or NumPy's type. TypeError for anything else."""
+    """A DType from itself, its name ("float32" or "f32"), bool/int/float, or NumPy's type; else TypeError."""
     if isinstance(value, DType):
         return value
     if isinstance(value, str):
@@ -103,7 +103,7 @@ def _join_all(types: Iterable[DType]) -> DType | None:
 
 
 def promote(tensors: Sequence[tuple[DType, int]], scalars: Sequence[bool | int | float] = ()) -> DType:
-    """PyTorch's promotion of (dtype, ndim) pairs and Python numbers: what has no dimension counts only by a higher kind."""
+    """PyTorch's promotion of (dtype, ndim) pairs and Python numbers: scalars count only by a higher kind."""
     result = _join_all(t for t, ndim in tensors if ndim)
     for weaker in (_join_all(t for t, ndim in tensors if not ndim), _join_all(_PYTHON[type(s)] for s in scalars)):
         if result is None or (weaker is not None and _KINDS[weaker.kind] > _KINDS[result.kind]):

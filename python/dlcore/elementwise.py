@@ -143,7 +143,9 @@ def logical(op: str, a: TensorLike, b: TensorLike) -> Tensor:
     x, y = (as_tensor(v) for v in (a, b))
     for t in (x, y):
         if t.dtype is not dtype.bool_:
-            raise TypeError(f"[{op}] takes booleans, got {x.dtype} and {y.dtype}; compare first, as in (x > 0) & (y > 0)")
+            raise TypeError(
+                f"[{op}] takes booleans, got {x.dtype} and {y.dtype}; compare first, as in (x > 0) & (y > 0)"
+            )
     return apply1(op, (x, y))
 
 

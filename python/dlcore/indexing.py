@@ -1,4 +1,4 @@
-"""x[…]: NumPy's indexing by ints, slices, None, Ellipsis, arrays of integers on neighbouring axes, and boolean masks."""
+"""x[…]: NumPy's indexing by ints, slices, None, Ellipsis, integer arrays on neighbouring axes, and boolean masks."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _as_array(entry: Any) -> Any:
         return operator.index(entry)
     except TypeError:
         raise IndexError(
-            f"an index must be an int, slice, None, ..., or an array of integers or booleans, got {type(entry).__name__}"
+            f"an index must be an int, slice, None, ... or an array of integers or booleans, got {type(entry).__name__}"
         ) from None
 
 
@@ -139,5 +139,7 @@ def _not_negative(indices: Tensor, size: int, axis: int) -> Tensor:
 
 def _masked(x: Tensor, entries: list[Any]) -> Tensor:
     if x.is_traced or any(isinstance(e, Tensor) and e.is_traced for e in entries):
-        raise trace_error("a boolean mask (its result's shape depends on values)", "use dl.where(mask, x, 0) and dl.sum")
+        raise trace_error(
+            "a boolean mask (its result's shape depends on values)", "use dl.where(mask, x, 0) and dl.sum"
+        )
     return as_tensor(x.numpy()[tuple(e.numpy() if isinstance(e, Tensor) else e for e in entries)].copy())

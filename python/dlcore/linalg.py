@@ -11,7 +11,7 @@ from dlcore.tensor import Tensor, TensorLike, apply1, as_tensor, operands
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:
-    """NumPy's matmul: of matrices over leading axes that broadcast; vectors are rows on the left, columns on the right."""
+    """NumPy's matmul: leading axes broadcast; a vector is a row on the left, a column on the right."""
     x, y = operands((a, b))
     if not x.ndim or not y.ndim:
         raise ValueError(f"[matmul] needs at least one dimension each, got {x.shape} @ {y.shape}; use * for scalars")
@@ -79,10 +79,12 @@ def _parse(equation: str, tensors: Sequence[Tensor]) -> tuple[list[str], str]:
         raise ValueError(f"[einsum] '{equation}' names {len(inputs)} operands, got {len(tensors)}")
     for letters, tensor in zip(inputs, tensors, strict=True):
         if len(letters) != tensor.ndim:
-            raise ValueError(f"[einsum] '{letters}' in '{equation}' has {len(letters)} axes, the operand {tensor.shape}")
+            raise ValueError(
+                f"[einsum] '{letters}' in '{equation}' has {len(letters)} axes, the operand {tensor.shape}"
+            )
     unknown = set(result) - set(left)
     if unknown or len(set(result)) != len(result):
-        raise ValueError(f"[einsum] the result '{result}' of '{equation}' must name each axis once, out of the operands'")
+        raise ValueError(f"[einsum] the result '{result}' of '{equation}' must name axes of the operands, each once")
     return inputs, result
 
 
@@ -104,9 +106,7 @@ def _sum_out(letters: str, value: Tensor, keep: set[str]) -> tuple[str, Tensor]:
     return "".join(c for c in letters if c in keep), value.sum(axes) if axes else value
 
 
-def _pair(
-    a: str, x: Tensor, b: str, y: Tensor, later: set[str], sizes: dict[str, int]
-) -> tuple[str, Tensor]:
+def _pair(a: str, x: Tensor, b: str, y: Tensor, later: set[str], sizes: dict[str, int]) -> tuple[str, Tensor]:
     """One matmul over [batch, rows, inner] and [batch, inner, columns]."""
     a, x = _sum_out(a, x, later | set(b))
     b, y = _sum_out(b, y, later | set(a))

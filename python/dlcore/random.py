@@ -1,4 +1,4 @@
-"""Random numbers from counters (Philox): a draw depends on the seed, its site and the step, and on nothing kept in between.
+"""Random numbers from counters (Philox): a draw depends on the seed, its site and the step, and nothing else.
 
 Outside a trace each draw takes the next site. In a traced function each random operation has its own site, and the step
 is a state of the program that grows by one with every run.

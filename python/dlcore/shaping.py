@@ -38,7 +38,9 @@ def reshape(x: TensorLike, shape: int | Sequence[int]) -> Tensor:
             raise ValueError(f"[reshape] cannot give {have} the shape {tuple(wanted)}")
         wanted[wanted.index(-1)] = total // rest if rest else 0
     if math.prod(wanted) != total or any(d < 0 for d in wanted):
-        raise ValueError(f"[reshape] {have} has {total} elements, the new shape {tuple(wanted)} has {math.prod(wanted)}")
+        raise ValueError(
+            f"[reshape] {have} has {total} elements, the new shape {tuple(wanted)} has {math.prod(wanted)}"
+        )
     return t if tuple(wanted) == have else apply1("reshape", (t,), {"shape": wanted})
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from dlcore import _core, dtype, trace
+from dlcore._core import Tensor as CoreTensor
 from dlcore.dtype import DType, as_dtype, promote
 from dlcore.errors import TraceError, trace_error
 
@@ -25,17 +26,17 @@ class Tensor:
     __hash__ = object.__hash__
     role: ClassVar[str] = "const"
 
-    _core: _core.Tensor | None
+    _core: CoreTensor | None
     _trace: trace.Trace | None
     _id: int
 
-    def __init__(self, core: _core.Tensor | None, owner: trace.Trace | None = None, value: int = -1) -> None:
+    def __init__(self, core: CoreTensor | None, owner: trace.Trace | None = None, value: int = -1) -> None:
         self._core = core
         self._trace = owner
         self._id = value
 
     @property
-    def core(self) -> _core.Tensor:
+    def core(self) -> CoreTensor:
         """The memory; TraceError for a traced tensor."""
         if self._core is None:
             raise trace_error("memory was asked for", "keep it outside the traced function, or return it as an output")
@@ -116,9 +117,13 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self._core is None:
-            raise trace_error("bool() (an `if`, `while`, `and` or `not`)", "choose elementwise with dl.where(condition, a, b)")
+            raise trace_error(
+                "bool() (an `if`, `while`, `and` or `not`)", "choose elementwise with dl.where(condition, a, b)"
+            )
         if self.size != 1:
-            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; reduce it with dl.any or dl.all")
+            raise ValueError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous; reduce it with dl.any or dl.all"
+            )
         return bool(self.numpy().item())
 
     def _number(self, name: str) -> Any:
@@ -366,7 +371,9 @@ class Variable(Tensor):
     def __init__(self, data: TensorLike) -> None:
         source = as_tensor(data)
         if source.is_traced:
-            raise trace_error("a parameter or buffer was made of it; parameters made", "make modules before the traced call")
+            raise trace_error(
+                "a parameter or buffer was made of it; parameters made", "make modules before the traced call"
+            )
         super().__init__(source.core.clone())
 
     def assign(self, value: TensorLike) -> None:
@@ -434,8 +441,8 @@ Axes: TypeAlias = "int | Sequence[int] | None"
 
 
 def as_tensor(value: TensorLike, hint: DType | None = None) -> Tensor:
-    """A tensor of anything NumPy can view, without a copy where possible. float64 that is not a NumPy or tensor input's
-    explicit wish becomes float32: NumPy's default is not a wish. `hint`: the dtype of Python numbers and lists."""
+    """A tensor of anything NumPy can view, without a copy where possible; float64 becomes float32. `hint`: the dtype of
+    a Python number."""
     if isinstance(value, Tensor):
         return value
     if hint is not None and isinstance(value, (bool, int, float)):
@@ -450,14 +457,16 @@ def to_core(value: Any, wanted: DType | None = None, copy: bool = False) -> _cor
         if wanted is not None and core.dtype != wanted.code:
             return _core.run_op("cast", [core], {"dtype": wanted.code})[0]
         return core.clone() if copy else core
-    array = value if isinstance(value, np.ndarray) else _array_of(value)
+    array: npt.NDArray[Any] = value if isinstance(value, np.ndarray) else _array_of(value)
     target = wanted.numpy if wanted is not None else _NARROW.get(array.dtype.char)
     if target is not None and target != array.dtype:
         array, copy = array.astype(target), False
     if array.dtype.name not in _KNOWN:
         raise TypeError(f"an array of dtype {array.dtype} cannot become a tensor; expected numbers or booleans")
     core = _core.Tensor.from_numpy(np.asarray(array, order="C", dtype=array.dtype.newbyteorder("=")), copy=copy)
-    return core if wanted is None or wanted.numpy is not None else _core.run_op("cast", [core], {"dtype": wanted.code})[0]
+    if wanted is not None and wanted.numpy is None:  # bfloat16
+        core = _core.run_op("cast", [core], {"dtype": wanted.code})[0]
+    return core
 
 
 # float64 → float32 as users of float32 models expect; types the core lacks go to the next larger.
@@ -480,10 +489,6 @@ def _array_of(value: Any) -> npt.NDArray[Any]:
         if "bfloat16" in str(value.dtype):
             value = value.float()
     return np.asarray(value)
-
-
-def make(core: _core.Tensor) -> Tensor:
-    return Tensor(core)
 
 
 def apply(op: str, inputs: Sequence[Tensor], attrs: Mapping[str, Any] = _NO_ATTRS) -> list[Tensor]:
@@ -520,15 +525,13 @@ def cast_to(x: Tensor, to: DType) -> Tensor:
 
 
 def operands(values: Sequence[TensorLike], least: DType | None = None) -> list[Tensor]:
-    """The operands as tensors of one dtype: Python numbers are weak. `least`: at least this kind (float32: division)."""
+    """The operands as tensors of one dtype: Python numbers are weak. `least`: instead of integers, for division."""
     scalars = [v for v in values if type(v) in (bool, int, float)]
     tensors = [None if type(v) in (bool, int, float) else as_tensor(v) for v in values]
     to = promote([(t.dtype, len(t.shape)) for t in tensors if t is not None], cast(Sequence[Scalar], scalars))
     if least is not None and not to.is_float and least.is_float:
         to = least
-    return [
-        _scalar(cast(Scalar, v), to) if t is None else cast_to(t, to) for t, v in zip(tensors, values, strict=True)
-    ]
+    return [_scalar(cast(Scalar, v), to) if t is None else cast_to(t, to) for t, v in zip(tensors, values, strict=True)]
 
 
 def _scalar(value: Scalar, to: DType) -> Tensor:
@@ -541,5 +544,3 @@ def binary(op: str, a: TensorLike, b: TensorLike) -> Tensor:
 
 # The functions are written in terms of Tensor, whose methods call them.
 from dlcore import elementwise, indexing, linalg, reductions, shaping  # noqa: E402
-
-Function: TypeAlias = Callable[..., Any]

@@ -108,8 +108,8 @@ class Trace:
             return tensor._id
         if tensor._trace is not None:
             raise TraceError(
-                f"{user_frame()}: a tensor traced by another call is used here: it was kept (in a list, an attribute or a "
-                "global) beyond the function that made it; return it from the traced function instead"
+                f"{user_frame()}: a tensor traced by another call is used here: it was kept (in a list, an attribute, "
+                "a global) beyond the function that made it; return it from the traced function instead"
             )
         key = id(tensor)
         if tensor.role != "const":

@@ -17,7 +17,7 @@ Self = TypeVar("Self", bound="Module")
 
 
 class Module:
-    """A layer or a whole model: attributes that are Parameters, Buffers or Modules (also in lists and dicts) belong to it.
+    """A layer or a whole model: Parameters, Buffers and Modules among its attributes (lists, dicts) belong to it.
 
     `forward` computes; there is no mode to set: training behaviour comes from `dl.train_step` and `with dl.training()`.
     """
@@ -148,8 +148,8 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copies values in by name; they may be NumPy arrays, PyTorch or dlcore tensors.
 
-        What is missing, unexpected or of another shape is printed as a report. With `strict` missing and unexpected keys
-        raise KeyError and shapes that differ ValueError, before anything is changed; else what fits is loaded.
+        What is missing, unexpected or of another shape is printed as a report. With `strict`, missing and unexpected
+        keys raise KeyError and shapes that differ ValueError, before anything is changed; else what fits is loaded.
         """
         own = self._variables()
         missing = [k for k in own if k not in state]
@@ -182,7 +182,7 @@ class Module:
 
     # For reading.
     def summary(self, input_shape: tuple[int, ...], dtype: Any = "float32") -> str:
-        """A table of layers with their output shapes and numbers of parameters; `input_shape` includes the rows of a batch."""
+        """A table of layers with their output shapes and numbers of parameters; `input_shape` counts a batch's rows."""
         text = report.summary(self, input_shape, as_dtype(dtype))
         print(text)
         return text

@@ -1,0 +1,55 @@
+"""dlcore: from labelled data to a program. `import dlcore as dl; from dlcore import nn, optim, data`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from dlcore.tensor import Tensor  # first: the functions are written in terms of it
+
+# isort: split
+from dlcore import functions, nn, optim, random, schedule
+from dlcore._core import __version__
+from dlcore.compile import Compiled, compile
+from dlcore.dtype import (
+    DType,
+    bfloat16,
+    float16,
+    float32,
+    float64,
+    int8,
+    int32,
+    int64,
+    uint8,
+)
+from dlcore.dtype import bool_ as bool
+from dlcore.errors import TraceError
+from dlcore.functions import *  # noqa: F403
+from dlcore.grad import grad, value_and_grad
+from dlcore.info import info, num_threads, set_num_threads
+from dlcore.random import seed
+from dlcore.trace import is_training, training
+from dlcore.train_step import TrainStep, train_step
+
+# Loaded on first use, so that importing dlcore stays quick.
+_LAZY = {
+    "Trainer": "trainer", "History": "trainer", "freeze": "freeze", "Program": "program", "load": "program",
+    "callbacks": "", "data": "", "metrics": "", "plots": "",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'dlcore' has no attribute '{name}'")
+    module = importlib.import_module(f"dlcore.{_LAZY[name] or name}")
+    found = getattr(module, name) if _LAZY[name] else module
+    globals()[name] = found
+    return found
+
+
+__all__ = [
+    "Compiled", "DType", "Tensor", "TraceError", "TrainStep", "__version__",
+    "bfloat16", "bool", "compile", "float16", "float32", "float64", "grad", "info",
+    "int8", "int32", "int64", "is_training", "nn", "num_threads", "optim", "random",
+    "schedule", "seed", "set_num_threads", "train_step", "training", "uint8", "value_and_grad", *functions.__all__,
+]  # fmt: skip

@@ -1,0 +1,277 @@
+"""Layers and losses as functions of tensors: `nn.functional`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dlcore import dtype, random, trace
+from dlcore.creation import arange, full
+from dlcore.elementwise import (
+    _as_float,
+    clip,
+    expm1,
+    maximum,
+    minimum,
+    relu,
+    rsqrt,
+    sigmoid,
+    silu,
+    stop_gradient,
+    tanh,
+    where,
+)  # fmt: skip
+from dlcore.linalg import matmul
+from dlcore.nn.convolution import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    conv1d,
+    conv2d,
+    conv_transpose1d,
+    conv_transpose2d,
+    interpolate,
+    max_pool1d,
+    max_pool2d,
+    pixel_shuffle,
+)  # fmt: skip
+from dlcore.nn.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
+    cosine_similarity,
+    cross_entropy,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+    triplet_margin_loss,
+)  # fmt: skip
+from dlcore.reductions import log_softmax, mean, norm, softmax
+from dlcore.shaping import take
+from dlcore.tensor import Tensor, TensorLike, apply, apply1, as_tensor, cast_to, operands
+
+__all__ = [
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool1d", "avg_pool2d", "batch_norm",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv_transpose1d",
+    "conv_transpose2d", "cosine_embedding_loss", "cosine_similarity", "cross_entropy", "dropout", "elu", "embedding",
+    "gelu", "group_norm", "hardsigmoid", "hardswish", "hardtanh", "huber_loss", "interpolate", "kl_div", "l1_loss",
+    "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "max_pool1d", "max_pool2d", "mish", "mse_loss",
+    "nll_loss", "normalize", "pixel_shuffle", "prelu", "relu", "relu6", "rms_norm", "scaled_dot_product_attention",
+    "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softplus", "softsign", "tanh", "triplet_margin_loss",
+]  # fmt: skip
+
+
+# Products and tables.
+def linear(x: TensorLike, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + b over the last axis; weight (out, in)."""
+    a, w = operands((x, weight))
+    if not a.ndim or a.shape[-1] != w.shape[1]:
+        raise ValueError(f"[linear] expected (…, {w.shape[1]}) for a weight (out, in) of {w.shape}, got {a.shape}")
+    flat = a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+    y = apply1("matmul", (flat, w), {"transpose_a": False, "transpose_b": True})
+    if bias is not None:
+        y = y + bias
+    return y if a.ndim == 2 else y.reshape(*a.shape[:-1], w.shape[0])
+
+
+def row_mask(rows: int, zero: int) -> Tensor:
+    """[rows, 1] of ones but for one row of zero."""
+    return (arange(rows) != zero).astype("float32").reshape(rows, 1)
+
+
+def embedding(indices: TensorLike, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """Rows of the table; row padding_idx gets no gradient."""
+    table = weight
+    if padding_idx is not None and trace.current() is not None:
+        keep = arange(weight.shape[0]).reshape(-1, 1) != padding_idx
+        table = where(keep, weight, stop_gradient(weight))
+    return take(table, indices)
+
+
+# Activations.
+def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
+    """x·Φ(x) by erf, or with approximate="tanh" by tanh."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
+    return apply1("gelu" if approximate == "none" else "gelu_tanh", (_as_float(x),))
+
+
+def relu6(x: TensorLike) -> Tensor:
+    return clip(x, 0.0, 6.0)
+
+
+def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
+    t = as_tensor(x)
+    return where(t > 0, t, t * negative_slope)
+
+
+def prelu(x: TensorLike, weight: Tensor) -> Tensor:
+    """Slope `weight` below 0: one for all, or one a channel (axis 1)."""
+    t = as_tensor(x)
+    slope = weight.reshape(*([1, -1] + [1] * (t.ndim - 2))) if weight.size > 1 and t.ndim > 1 else weight
+    return where(t > 0, t, t * slope)
+
+
+def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
+    t = as_tensor(x)
+    return where(t > 0, t, expm1(minimum(t, 0.0)) * alpha)
+
+
+def selu(x: TensorLike) -> Tensor:
+    return elu(x, 1.6732632423543772) * 1.0507009873554805
+
+
+def softplus(x: TensorLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta·x)) / beta, x itself where beta·x is beyond the threshold."""
+    t = _as_float(x)
+    if beta == 1.0 and threshold == 20.0:
+        return apply1("softplus", (t,))
+    scaled = t * beta
+    return where(scaled > threshold, t, apply1("softplus", (scaled,)) / beta)
+
+
+def mish(x: TensorLike) -> Tensor:
+    t = _as_float(x)
+    return t * tanh(apply1("softplus", (t,)))
+
+
+def logsigmoid(x: TensorLike) -> Tensor:
+    t = _as_float(x)
+    return -apply1("softplus", (-t,))
+
+
+def softsign(x: TensorLike) -> Tensor:
+    t = as_tensor(x)
+    return t / (abs(t) + 1.0)
+
+
+def hardtanh(x: TensorLike, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    return clip(x, min_val, max_val)
+
+
+def hardsigmoid(x: TensorLike) -> Tensor:
+    return clip(as_tensor(x) + 3.0, 0.0, 6.0) / 6.0
+
+
+def hardswish(x: TensorLike) -> Tensor:
+    t = as_tensor(x)
+    return t * hardsigmoid(t)
+
+
+# Noise.
+def dropout(x: TensorLike, p: float = 0.5, training: bool | None = None) -> Tensor:
+    """Zeros with probability p, the rest scaled by 1/(1-p); x unchanged outside training."""
+    t = as_tensor(x)
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"[dropout] p must be between 0 and 1, got {p}")
+    if p == 0.0 or not (trace.is_training() if training is None else training):
+        return t
+    if p == 1.0:
+        return t * 0.0
+    rng, site = random.source()
+    return apply1("dropout", (t, rng), {"p": float(p), "site": site})
+
+
+# Norms.
+def layer_norm(
+    x: TensorLike, shape: int | Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Zero mean and unit variance over the last axes, those of `shape`, then weight and bias."""
+    t = _as_float(x)
+    dims = (shape,) if isinstance(shape, int) else tuple(shape)
+    if t.shape[t.ndim - len(dims) :] != dims:
+        raise ValueError(f"[layer_norm] expected (…, {', '.join(map(str, dims))}), got {t.shape}")
+    scale = full(dims, 1.0, t.dtype) if weight is None else weight
+    shift = full(dims, 0.0, t.dtype) if bias is None else bias
+    return apply("layer_norm", (t, scale, shift), {"dims": len(dims), "eps": float(eps)})[0]
+
+
+def group_norm(
+    x: TensorLike, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Zero mean and unit variance for each row and group of channels (axis 1), then weight and bias a channel."""
+    t = _as_float(x)
+    n, c = t.shape[:2]
+    if c % groups:
+        raise ValueError(f"[group_norm] {c} channels do not fall into {groups} equal groups")
+    rows = t.reshape(n, groups, math.prod(t.shape[1:]) // groups)
+    y = layer_norm(rows, rows.shape[-1], eps=eps).reshape(t.shape)
+    per_channel = (1, c) + (1,) * (t.ndim - 2)
+    if weight is not None:
+        y = y * weight.reshape(per_channel)
+    return y if bias is None else y + bias.reshape(per_channel)
+
+
+def rms_norm(
+    x: TensorLike, shape: int | Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """x over the root of its mean square along the last axes, then weight (Zhang and Sennrich, 2019)."""
+    t = _as_float(x)
+    k = 1 if isinstance(shape, int) else len(shape)
+    if eps is None:
+        eps = 2.0**-52 if t.dtype is dtype.float64 else 2.0**-23
+    y = t * rsqrt(mean(t * t, tuple(range(-k, 0)), keepdims=True) + eps)
+    return y if weight is None else y * weight
+
+
+def batch_norm(
+    x: TensorLike, mean: Tensor, var: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Channels (axis 1) scaled and shifted by given statistics."""
+    t = as_tensor(x)
+    shape = (1, -1) + (1,) * (t.ndim - 2)
+    scale = rsqrt(var + eps)
+    if weight is not None:
+        scale = scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    return t * scale.reshape(shape) + shift.reshape(shape)
+
+
+def normalize(x: TensorLike, p: float = 2.0, axis: int = 1, eps: float = 1e-12) -> Tensor:
+    """x over its p-norm along the axis, the norm taken to be at least eps."""
+    t = as_tensor(x)
+    return t / maximum(norm(t, axis, p, keepdims=True), eps)
+
+
+# Attention.
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None,
+) -> Tensor:  # fmt: skip
+    """softmax(q kᵀ·scale + mask) v: (…, T, D), (…, S, D), (…, S, E) → (…, T, E); scale is 1/√D by default.
+
+    attn_mask broadcasts to (…, T, S): booleans that say which keys are seen, or floats that are added. With is_causal
+    query i sees keys up to i, as in PyTorch. dropout_p applies in training only.
+    """
+    q, k, v = operands((query, key, value))
+    factor = 1.0 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
+    drop = dropout_p if trace.is_training() else 0.0
+    if is_causal and attn_mask is not None:
+        raise ValueError("[attention] give attn_mask or is_causal, not both")
+    t, s = q.shape[-2], k.shape[-2]
+    same = q.shape[:-2] == k.shape[:-2] and q.shape[-1] == k.shape[-1] and k.shape == v.shape
+    if attn_mask is None and not drop and same and q.ndim >= 3 and (not is_causal or t == s):
+        lead = q.shape[:-2]
+        four = (1,) * (4 - q.ndim) + lead if q.ndim <= 4 else (math.prod(lead[:-1]), lead[-1])
+        rows = [x.reshape(*four, *x.shape[-2:]) for x in (q, k, v)]
+        return apply("attention", rows, {"scale": factor, "causal": is_causal})[0].reshape(*lead, t, v.shape[-1])
+    return matmul(dropout(attention_weights(q, k, attn_mask, is_causal, factor), drop), v)
+
+
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
+    """softmax(q kᵀ·scale + mask): how much each query takes of each key."""
+    scores = apply1("matmul", (q, k), {"transpose_a": False, "transpose_b": True}) * scale
+    if is_causal:
+        mask = arange(q.shape[-2]).reshape(-1, 1) >= arange(k.shape[-2])
+    if mask is not None:
+        mask = as_tensor(mask)
+        seen = mask.dtype is dtype.bool_
+        scores = where(mask, scores, -math.inf) if seen else scores + cast_to(mask, scores.dtype)
+    return softmax(scores)

@@ -1,0 +1,8 @@
+"""Optimizers: what a training step adds to the graph after the gradients."""
+
+from dlcore.optim.adam import Adam, AdamW
+from dlcore.optim.adaptive import Adadelta, Adagrad, Lion, RMSprop
+from dlcore.optim.optimizer import Optimizer
+from dlcore.optim.sgd import SGD
+
+__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Lion", "Optimizer", "RMSprop"]

@@ -1,0 +1,90 @@
+"""dl.train_step: forward, derivative and update of a model as one Program, run by one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dlcore import _core, trace
+from dlcore.compile import Cache, Outputs, bind, describe, rebuild, traced_inputs
+from dlcore.errors import TraceError
+from dlcore.nn.module import Module
+from dlcore.optim.optimizer import Optimizer
+from dlcore.tensor import Tensor
+
+
+class TrainStep:
+    """A loss function turned into a step of training. Calling it updates model and optimizer and gives the loss."""
+
+    def __init__(self, function: Callable[..., Any], model: Module, optimizer: Optimizer) -> None:
+        self.function = function
+        self.model = model
+        self.optimizer = optimizer
+        name = getattr(function, "__qualname__", type(function).__name__)
+        self.cache = Cache(name)
+        self.__name__ = name
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if trace.current() is not None:
+            raise TraceError("a train_step cannot be part of another traced function: call it outside")
+        inputs: list[_core.Tensor] = []
+        optimizer = self.optimizer
+        applies = optimizer.applies()
+        key = (describe(args, inputs, True), describe(kwargs, inputs, False) if kwargs else None, applies)
+        entry = self.cache.get(key)
+        if entry is None:
+            entry = self.cache.put(key, self._build(args, kwargs, inputs, applies), inputs)
+        program, outputs, scalars = entry
+        result = outputs.restore(program.run(inputs + scalars() if applies else inputs))
+        optimizer.advance()
+        return result
+
+    def _build(self, args: Any, kwargs: Any, inputs: list[_core.Tensor], applies: bool) -> Any:
+        graph_inputs = len(inputs)
+        with trace.Trace(training=True) as active:
+            active.name(self.model._variables())
+            feed = traced_inputs(active, inputs)
+            made, named = rebuild(args, feed, True), rebuild(kwargs, feed, False)
+            result = self.function(*made, **named)
+            loss = result[0] if isinstance(result, tuple) and result else result
+            self._check(loss)
+            learnt = {n: p for n, p in self.model.named_parameters() if p.requires_grad and active.uses(p)}
+            if not learnt:
+                raise ValueError("[train_step] the loss depends on no parameter of the model that requires gradients")
+            ids = active.graph.grad(active.value_of(loss), [active.leaf_of(p) for p in learnt.values()])
+            gradients = {n: Tensor(None, active, i) for n, i in zip(learnt, ids, strict=True)}
+            self.optimizer.prepare(learnt)
+            scalars = self.optimizer.emit(active, learnt, gradients, applies)
+            outputs = Outputs(active, result)
+        program = bind(active.graph, active.states)
+        assert len(program.inputs()) == graph_inputs + (len(scalars()) if applies else 0)
+        return program, outputs, scalars
+
+    def _check(self, loss: Any) -> None:
+        if not isinstance(loss, Tensor):
+            raise TypeError(
+                f"[train_step] the function must return a loss (or a tuple that starts with it), got {loss!r}"
+            )
+        if loss.ndim:
+            raise ValueError(
+                f"[train_step] the loss must be a scalar, got shape {loss.shape}; reduce it with mean or sum"
+            )
+
+
+def train_step(model: Module, optimizer: Optimizer) -> Callable[[Callable[..., Any]], TrainStep]:
+    """Decorates a function of a batch that returns a scalar loss, or (loss, aux…).
+
+    Each call runs forward in training mode, the derivative by the model's parameters that require gradients, and the
+    optimizer's update as one Program, traced once for each signature of the arguments; it returns what the function
+    returned, computed with the parameters before the update.
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"train_step takes a model first, got {type(model).__name__}")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"train_step takes an optimizer second, got {type(optimizer).__name__}")
+
+    def decorate(function: Callable[..., Any]) -> TrainStep:
+        return TrainStep(function, model, optimizer)
+
+    return decorate
