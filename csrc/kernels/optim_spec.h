@@ -1,40 +1,42 @@
-// Reads an optimizer op's attributes and, at each run, its scalar inputs, for ref/ and cpu/ alike.
+// The optimizers' attributes, and Adam's scalars of a step.
 #pragma once
 #include <cmath>
 
-#include "kernels/optim.h"
 #include "kernels/registry.h"
 
 namespace dlcore {
 
 struct OptimSpec {
-  int64_t n;
-  double momentum, dampening, weight_decay;
-  bool nesterov;
-  optim::AdamOptions adam;
-
-  explicit OptimSpec(const KernelSpec& spec) : n(1) {
-    for (int64_t d : spec.inputs[0].shape) n *= d;
-    const Attrs& a = spec.attrs;
-    momentum = a.real_or("momentum", 0);
-    dampening = a.real_or("dampening", 0);
-    weight_decay = a.real_or("weight_decay", 0);
-    nesterov = a.integer_or("nesterov", 0) != 0;
-    adam = {a.real_or("beta1", 0.9), a.real_or("beta2", 0.999), a.real_or("eps", 1e-8), weight_decay,
-            a.integer_or("decoupled", 0) != 0};
-  }
-
-  // `lr` and, where the op has one, `step` are the inputs at these places.
-  template <class T>
-  optim::Sgd<T> sgd(const RunArgs& r, int lr, int step = -1) const {
-    const int64_t count = step < 0 ? 0 : *static_cast<const int64_t*>(r.in[step]);
-    return {*static_cast<const T*>(r.in[lr]), T(momentum), T(1 - dampening), T(weight_decay), count == 1, nesterov};
-  }
-  template <class T>
-  optim::Adam<T> adam_at(const RunArgs& r) const {
-    return optim::adam_scalars<T>(adam, *static_cast<const T*>(r.in[4]), *static_cast<const int64_t*>(r.in[5]),
-                                  std::sqrt);
-  }
+  double momentum, dampening, weight_decay, beta1, beta2, eps;
+  bool nesterov, decoupled;
 };
+
+inline OptimSpec optim_spec(const Attrs& attrs) {
+  const auto real = [&](const char* name) { return attrs.real_or(name, 0.0); };
+  return {real("momentum"), real("dampening"), real("weight_decay"), real("beta1"), real("beta2"),
+          real("eps"),      attrs.integer_or("nesterov", 0) != 0, attrs.integer_or("decoupled", 0) != 0};
+}
+
+// beta^step by repeated squaring, the same on every system.
+inline double power(double beta, int64_t step) {
+  double result = 1;
+  for (uint64_t n = step > 0 ? static_cast<uint64_t>(step) : 0; n > 0; n >>= 1, beta *= beta)
+    if (n & 1) result *= beta;
+  return result;
+}
+
+template <class T>
+struct AdamScalars {
+  T decay;         // 1 - lr·weight_decay, or weight_decay
+  T rate;          // lr / (1 - beta1^step)
+  T second_scale;  // 1 / sqrt(1 - beta2^step)
+};
+template <class T>
+AdamScalars<T> adam_scalars(const OptimSpec& s, T lr, int64_t step) {
+  const double rate = static_cast<double>(lr);
+  return {static_cast<T>(s.decoupled ? 1 - rate * s.weight_decay : s.weight_decay),
+          static_cast<T>(rate / (1 - power(s.beta1, step))),
+          static_cast<T>(1 / std::sqrt(1 - power(s.beta2, step)))};
+}
 
 }  // namespace dlcore

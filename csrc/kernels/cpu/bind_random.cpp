@@ -1,65 +1,44 @@
 #include "base/cpu.h"
-#include "kernels/cpu/random.h"
 #include "kernels/random_spec.h"
 
-namespace dlcore {
+#if defined(__x86_64__)
+#include "kernels/cpu/random.h"
+#endif
 
-void register_cpu_random(Registry& registry);
+namespace dlcore {
 
 #if defined(__x86_64__)
 namespace {
 
-const RandomTable* table_for(const KernelSpec& spec) {
-  if (spec.outputs[0].dtype != DType::F32) return nullptr;
-  switch (current_isa()) {
-    case Isa::Avx512:
-      return &avx512::random_table;
-    case Isa::Avx2:
-      return &avx2::random_table;
-    default:
-      return nullptr;
-  }
-}
-
-RandomArgs arguments(const RandomSpec& s, const void* rng, const void* x, void* out) {
-  const RandomKey key(s, rng);
-  return {key.seed, key.site, key.step, s.n, static_cast<const float*>(x), static_cast<float*>(out), 0, 0};
-}
-
-BoundKernel bind_uniform(const KernelSpec& spec) {
-  const RandomTable* table = table_for(spec);
-  if (!table) return {};
-  return {[s = RandomSpec(spec), table](const RunArgs& r) {
-    RandomArgs a = arguments(s, r.in[0], nullptr, r.out[0]);
-    a.a = static_cast<float>(s.low);
-    a.b = static_cast<float>(s.high - s.low);
-    table->uniform(a);
-  }};
-}
-
-BoundKernel bind_normal(const KernelSpec& spec) {
-  const RandomTable* table = table_for(spec);
-  if (!table) return {};
-  return {[s = RandomSpec(spec), table](const RunArgs& r) { table->normal(arguments(s, r.in[0], nullptr, r.out[0])); }};
-}
-
-BoundKernel bind_dropout(const KernelSpec& spec) {
-  const RandomTable* table = table_for(spec);
-  if (!table) return {};
-  return {[s = RandomSpec(spec), table](const RunArgs& r) {
-    RandomArgs a = arguments(s, r.in[1], r.in[0], r.out[0]);
-    a.a = static_cast<float>(s.p);
-    a.b = static_cast<float>(s.scale());
-    table->dropout(a);
+template <void (*RandomTable::*member)(const RandomArgs&), bool drops>
+BoundKernel bind(const KernelSpec& spec) {
+  if (current_isa() == Isa::Ref || spec.outputs[0].dtype != DType::F32) return {};
+  RandomArgs a = {};
+  a.site = random_site(spec);
+  a.n = numel(spec.outputs[0].shape);
+  const double low = spec.attrs.real_or("low", 0), high = spec.attrs.real_or("high", 1), p = spec.attrs.real_or("p", 0);
+  a.low = static_cast<float>(low);
+  a.range = static_cast<float>(high - low);
+  a.p = static_cast<float>(p);
+  a.keep_scale = static_cast<float>(1.0 / (1.0 - p));
+  const RandomTable& table = current_isa() == Isa::Avx512 ? avx512::random_table : avx2::random_table;
+  return {[run = table.*member, base = a](const RunArgs& args) {
+    RandomArgs a = base;
+    const RandomState state = random_state(args.in[drops ? 1 : 0]);
+    a.seed = state.seed;
+    a.step = state.step;
+    if (drops) a.x = static_cast<const float*>(args.in[0]);
+    a.out = static_cast<float*>(args.out[0]);
+    run(a);
   }};
 }
 
 }  // namespace
 
-void register_cpu_random(Registry& registry) {
-  registry.add("cpu", 10, "random_uniform", bind_uniform);
-  registry.add("cpu", 10, "random_normal", bind_normal);
-  registry.add("cpu", 10, "dropout", bind_dropout);
+void register_cpu_random(Registry& r) {
+  r.add("cpu", 10, "random_uniform", bind<&RandomTable::uniform, false>);
+  r.add("cpu", 10, "random_normal", bind<&RandomTable::normal, false>);
+  r.add("cpu", 10, "dropout", bind<&RandomTable::dropout, true>);
 }
 #else
 void register_cpu_random(Registry&) {}

@@ -1,21 +1,24 @@
-// The optimizers' updates in float32: arguments and tables of the per-ISA code.
+// The optimizers' updates in f32: arguments and table of the vectorised kernels.
 #pragma once
-#include <cstdint>
-
-#include "kernels/optim.h"
+#include <stdint.h>
 
 namespace dlcore {
 
 struct OptimArgs {
-  const float *p, *g, *m, *v;    // m and v where the optimizer has them
-  float *p_out, *m_out, *v_out;  // each may be its input
+  const float *p, *g, *m, *v;
+  float *p_out, *m_out, *v_out;
   int64_t n;
+  float lr;                                 // Adam: divided by 1 - beta1^step
+  float weight_decay;                       // Adam, decoupled: 1 - lr·weight_decay
+  float momentum, rest;                     // sgd: rest = 1 - dampening
+  float beta1, rest1, beta2, rest2, eps, second_scale;
+  bool first, nesterov, decoupled;
 };
 
 struct OptimTable {
-  void (*sgd_plain)(const OptimArgs& args, const optim::Sgd<float>& o);
-  void (*sgd)(const OptimArgs& args, const optim::Sgd<float>& o);
-  void (*adam)(const OptimArgs& args, const optim::Adam<float>& o);
+  void (*sgd_plain)(const OptimArgs&);
+  void (*sgd)(const OptimArgs&);
+  void (*adam)(const OptimArgs&);
 };
 
 namespace avx2 {

@@ -1,22 +1,23 @@
-// Random numbers in float32: arguments and tables of the per-ISA code.
+// Counter-based random numbers and dropout, f32: arguments and table of the vectorised kernels.
 #pragma once
-#include <cstdint>
+#include <stdint.h>
 
 namespace dlcore {
 
 struct RandomArgs {
   uint64_t seed;
   uint32_t site, step;
-  int64_t n;
-  const float* x;  // dropout's input, which may be `out`
+  const float* x;  // dropout
   float* out;
-  float a, b;  // uniform: low, range; dropout: p, scale
+  int64_t n;
+  float low, range;    // uniform
+  float p, keep_scale;  // dropout
 };
 
 struct RandomTable {
-  void (*uniform)(const RandomArgs& args);
-  void (*normal)(const RandomArgs& args);
-  void (*dropout)(const RandomArgs& args);
+  void (*uniform)(const RandomArgs&);
+  void (*normal)(const RandomArgs&);
+  void (*dropout)(const RandomArgs&);
 };
 
 namespace avx2 {

@@ -49,6 +49,12 @@ DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) {
 inline constexpr __mmask16 kAllLanes = 0xffff;  // masked forms: gcc 12 warns of its own header in the others
 DLCORE_INLINE bool any(VI mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+// The upper half of the 64-bit product of two lanes.
+DLCORE_INLINE VU multiply_high(VU a, VU b) {
+  const __m512i even = _mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
+  const __m512i odd = _mm512_maskz_mul_epu32(0xff, _mm512_maskz_srli_epi64(0xff, (__m512i)a, 32), _mm512_maskz_srli_epi64(0xff, (__m512i)b, 32));
+  return (VU)_mm512_mask_blend_epi32(0xaaaa, _mm512_maskz_srli_epi64(0xff, even, 32), odd);
+}
 DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm512_maskz_sqrt_ps(kAllLanes, (__m512)v); }
 DLCORE_INLINE VF round_even(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 DLCORE_INLINE VF floor(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
@@ -69,6 +75,11 @@ DLCORE_INLINE bool any(VI mask) { return _mm256_movemask_epi8((__m256i)mask) != 
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) {
   return (VUL)_mm256_mul_epu32((__m256i)v, _mm256_set1_epi64x(static_cast<long long>(m)));
+}
+DLCORE_INLINE VU multiply_high(VU a, VU b) {
+  const __m256i even = _mm256_mul_epu32((__m256i)a, (__m256i)b);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), _mm256_srli_epi64((__m256i)b, 32));
+  return (VU)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
 }
 DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm256_sqrt_ps((__m256)v); }
 DLCORE_INLINE VF round_even(VF v) { return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }

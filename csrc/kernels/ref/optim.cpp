@@ -1,84 +1,74 @@
-#include <cmath>
-
+// The optimizers' updates, one parameter at a time (docs/ops.md).
 #include "kernels/optim_spec.h"
+#include "kernels/ref/rows.h"
 
 namespace dlcore {
 
-void register_ref_optim(Registry& registry);
-
 namespace {
 
-template <class T>
-struct Arithmetic {
-  using V = T;
-  static T fma(T a, T b, T c) { return std::fma(a, b, c); }
-  static T sqrt(T x) { return std::sqrt(x); }
-  static T number(T x) { return x; }
-};
+using namespace ref;
 
 template <class T>
-struct Pointers {
-  const T *p, *g, *m, *v;
-  T *p_out, *m_out, *v_out;
-  Pointers(const RunArgs& r, bool has_m, bool has_v)
-      : p(static_cast<const T*>(r.in[0])),
-        g(static_cast<const T*>(r.in[1])),
-        m(has_m ? static_cast<const T*>(r.in[2]) : nullptr),
-        v(has_v ? static_cast<const T*>(r.in[3]) : nullptr),
-        p_out(static_cast<T*>(r.out[0])),
-        m_out(has_m ? static_cast<T*>(r.out[1]) : nullptr),
-        v_out(has_v ? static_cast<T*>(r.out[2]) : nullptr) {}
-};
+void sgd_plain(const RunArgs& args, int64_t n, const OptimSpec& s) {
+  const T *p = input<T>(args, 0), *g = input<T>(args, 1);
+  const T lr = *input<T>(args, 2), wd = static_cast<T>(s.weight_decay);
+  T* out = output<T>(args, 0);
+  for (int64_t i = 0; i < n; ++i) out[i] = std::fma(-lr, std::fma(wd, p[i], g[i]), p[i]);
+}
 
 template <class T>
-void sgd_plain(const OptimSpec& s, const RunArgs& r) {
-  const Pointers<T> a(r, false, false);
-  const auto o = s.sgd<T>(r, 2);
-  for (int64_t i = 0; i < s.n; ++i) {
-    T p = a.p[i];
-    optim::sgd_plain<Arithmetic<T>>(o, p, a.g[i]);
-    a.p_out[i] = p;
+void sgd(const RunArgs& args, int64_t n, const OptimSpec& s) {
+  const T *p = input<T>(args, 0), *g = input<T>(args, 1), *m = input<T>(args, 2);
+  const T lr = *input<T>(args, 3), wd = static_cast<T>(s.weight_decay), momentum = static_cast<T>(s.momentum);
+  const T rest = static_cast<T>(1 - s.dampening);
+  const bool first = *input<int64_t>(args, 4) == 1;
+  T *p_out = output<T>(args, 0), *m_out = output<T>(args, 1);
+  for (int64_t i = 0; i < n; ++i) {
+    const T grad = std::fma(wd, p[i], g[i]), before = p[i];
+    const T moment = first ? grad : std::fma(momentum, m[i], rest * grad);
+    m_out[i] = moment;
+    p_out[i] = std::fma(-lr, s.nesterov ? std::fma(momentum, moment, grad) : moment, before);
   }
 }
 
 template <class T>
-void sgd(const OptimSpec& s, const RunArgs& r) {
-  const Pointers<T> a(r, true, false);
-  const auto o = s.sgd<T>(r, 3, 4);
-  for (int64_t i = 0; i < s.n; ++i) {
-    T p = a.p[i], m = a.m[i];
-    optim::sgd<Arithmetic<T>>(o, p, a.g[i], m);
-    a.p_out[i] = p;
-    a.m_out[i] = m;
+void adam(const RunArgs& args, int64_t n, const OptimSpec& s) {
+  const T *p = input<T>(args, 0), *g = input<T>(args, 1), *m = input<T>(args, 2), *v = input<T>(args, 3);
+  const AdamScalars<T> k = adam_scalars(s, *input<T>(args, 4), *input<int64_t>(args, 5));
+  const T beta1 = static_cast<T>(s.beta1), rest1 = static_cast<T>(1 - s.beta1);
+  const T beta2 = static_cast<T>(s.beta2), rest2 = static_cast<T>(1 - s.beta2), eps = static_cast<T>(s.eps);
+  T *p_out = output<T>(args, 0), *m_out = output<T>(args, 1), *v_out = output<T>(args, 2);
+  for (int64_t i = 0; i < n; ++i) {
+    const T grad = s.decoupled ? g[i] : std::fma(k.decay, p[i], g[i]);
+    const T param = s.decoupled ? p[i] * k.decay : p[i];
+    const T first = std::fma(beta1, m[i], rest1 * grad), second = std::fma(beta2, v[i], rest2 * grad * grad);
+    m_out[i] = first;
+    v_out[i] = second;
+    p_out[i] = std::fma(-k.rate, first / (std::sqrt(second) * k.second_scale + eps), param);
   }
 }
 
-template <class T>
-void adam(const OptimSpec& s, const RunArgs& r) {
-  const Pointers<T> a(r, true, true);
-  const auto o = s.adam_at<T>(r);
-  for (int64_t i = 0; i < s.n; ++i) {
-    T p = a.p[i], m = a.m[i], v = a.v[i];
-    optim::adam<Arithmetic<T>>(o, p, a.g[i], m, v);
-    a.p_out[i] = p;
-    a.m_out[i] = m;
-    a.v_out[i] = v;
-  }
+template <class F>
+BoundKernel bind(const KernelSpec& spec, F f) {
+  return {[n = numel(spec.outputs[0].shape), s = optim_spec(spec.attrs), f](const RunArgs& args) { f(args, n, s); }};
 }
 
-template <void (*f32)(const OptimSpec&, const RunArgs&), void (*f64)(const OptimSpec&, const RunArgs&)>
-BoundKernel bind(const KernelSpec& spec) {
-  const DType dtype = spec.inputs[0].dtype;
-  if (dtype != DType::F32 && dtype != DType::F64) return {};
-  return {[s = OptimSpec(spec), run = dtype == DType::F32 ? f32 : f64](const RunArgs& r) { run(s, r); }};
+BoundKernel bind_sgd_plain(const KernelSpec& spec) {
+  return for_float(spec, [&](auto zero) { return bind(spec, sgd_plain<decltype(zero)>); });
+}
+BoundKernel bind_sgd(const KernelSpec& spec) {
+  return for_float(spec, [&](auto zero) { return bind(spec, sgd<decltype(zero)>); });
+}
+BoundKernel bind_adam(const KernelSpec& spec) {
+  return for_float(spec, [&](auto zero) { return bind(spec, adam<decltype(zero)>); });
 }
 
 }  // namespace
 
-void register_ref_optim(Registry& registry) {
-  registry.add("ref", 0, "sgd_plain_update", bind<sgd_plain<float>, sgd_plain<double>>);
-  registry.add("ref", 0, "sgd_update", bind<sgd<float>, sgd<double>>);
-  registry.add("ref", 0, "adam_update", bind<adam<float>, adam<double>>);
+void register_ref_optim(Registry& r) {
+  r.add("ref", 0, "sgd_plain_update", bind_sgd_plain);
+  r.add("ref", 0, "sgd_update", bind_sgd);
+  r.add("ref", 0, "adam_update", bind_adam);
 }
 
 }  // namespace dlcore

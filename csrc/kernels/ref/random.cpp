@@ -1,74 +1,65 @@
-#include <cmath>
-
+// Random numbers and dropout, one word of Philox at a time.
 #include "kernels/random_spec.h"
 #include "kernels/scalar.h"
+// After scalar.h, which says at what width.
+#include "kernels/box_muller.h"
 
 namespace dlcore {
 
-void register_ref_random(Registry& registry);
-
 namespace {
 
-// Calls body(i, uniform) for each element.
-template <class F>
-void for_each_uniform(const RandomSpec& s, const void* rng, F body) {
-  const RandomKey key(s, rng);
-  for (int64_t b = 0; 4 * b < s.n; ++b) {
-    const PhiloxBlock words = key.block(b);
-    for (int64_t i = 4 * b; i < s.n && i < 4 * b + 4; ++i)
-      body(i, uniform_from_bits(words[static_cast<size_t>(i % 4)]));
-  }
+uint32_t word(RandomState state, uint32_t site, int64_t i) {
+  return philox(state.seed, static_cast<uint64_t>(i / 4), site, state.step)[static_cast<size_t>(i % 4)];
 }
+float uniform(RandomState state, uint32_t site, int64_t i) { return uniform_from_bits(word(state, site, i)); }
 
 BoundKernel bind_uniform(const KernelSpec& spec) {
-  return {[s = RandomSpec(spec)](const RunArgs& r) {
-    float* out = static_cast<float*>(r.out[0]);
-    const float low = static_cast<float>(s.low), range = static_cast<float>(s.high - s.low);
-    for_each_uniform(s, r.in[0], [&](int64_t i, float u) { out[i] = std::fma(u, range, low); });
+  const double low = spec.attrs.real("low"), high = spec.attrs.real("high");
+  return {[site = random_site(spec), n = numel(spec.outputs[0].shape), low = static_cast<float>(low),
+           range = static_cast<float>(high - low)](const RunArgs& args) {
+    const RandomState state = random_state(args.in[0]);
+    float* out = static_cast<float*>(args.out[0]);
+    for (int64_t i = 0; i < n; ++i) out[i] = std::fma(range, uniform(state, site, i), low);
   }};
 }
 
 BoundKernel bind_normal(const KernelSpec& spec) {
-  return {[s = RandomSpec(spec)](const RunArgs& r) {
-    float* out = static_cast<float*>(r.out[0]);
-    const RandomKey key(s, r.in[0]);
-    for (int64_t b = 0; 4 * b < s.n; ++b) {
-      const PhiloxBlock words = key.block(b);
-      for (int pair = 0; pair < 4; pair += 2) {
-        const float u1 = 1.0f - uniform_from_bits(words[static_cast<size_t>(pair)]);
-        const float angle = 6.28318530717958648f * uniform_from_bits(words[static_cast<size_t>(pair) + 1]);
-        const float radius = std::sqrt(-2.0f * scalar::log(u1));
-        const float z[2] = {radius * scalar::cos(angle), radius * scalar::sin(angle)};
-        for (int i = 0; i < 2; ++i)
-          if (4 * b + pair + i < s.n) out[4 * b + pair + i] = z[i];
-      }
+  return {[site = random_site(spec), n = numel(spec.outputs[0].shape)](const RunArgs& args) {
+    const RandomState state = random_state(args.in[0]);
+    float* out = static_cast<float*>(args.out[0]);
+    for (int64_t i = 0; i < n; i += 2) {
+      float a, b;
+      scalar::box_muller(uniform(state, site, i), uniform(state, site, i + 1), a, b);
+      out[i] = a;
+      if (i + 1 < n) out[i + 1] = b;
     }
   }};
 }
 
 template <class T>
-void dropout(const RandomSpec& s, const RunArgs& r) {
-  const T* x = static_cast<const T*>(r.in[0]);
-  T* out = static_cast<T*>(r.out[0]);
-  const T scale = static_cast<T>(s.scale());
-  const float p = static_cast<float>(s.p);
-  for_each_uniform(s, r.in[1], [&](int64_t i, float u) { out[i] = u >= p ? x[i] * scale : T(0); });
+BoundKernel dropout(const KernelSpec& spec) {
+  const double p = spec.attrs.real("p");
+  return {[site = random_site(spec), n = numel(spec.outputs[0].shape), p = static_cast<float>(p),
+           scale = static_cast<T>(1.0 / (1.0 - p))](const RunArgs& args) {
+    const RandomState state = random_state(args.in[1]);
+    const T* x = static_cast<const T*>(args.in[0]);
+    T* out = static_cast<T*>(args.out[0]);
+    for (int64_t i = 0; i < n; ++i) out[i] = uniform(state, site, i) >= p ? x[i] * scale : T(0);
+  }};
 }
 
 BoundKernel bind_dropout(const KernelSpec& spec) {
-  const DType dtype = spec.inputs[0].dtype;
-  if (dtype != DType::F32 && dtype != DType::F64) return {};
-  return {[s = RandomSpec(spec), run = dtype == DType::F32 ? dropout<float> : dropout<double>](const RunArgs& r) {
-    run(s, r);
-  }};
+  if (spec.inputs[0].dtype == DType::F32) return dropout<float>(spec);
+  if (spec.inputs[0].dtype == DType::F64) return dropout<double>(spec);
+  return {};
 }
 
 }  // namespace
 
-void register_ref_random(Registry& registry) {
-  registry.add("ref", 0, "random_uniform", bind_uniform);
-  registry.add("ref", 0, "random_normal", bind_normal);
-  registry.add("ref", 0, "dropout", bind_dropout);
+void register_ref_random(Registry& r) {
+  r.add("ref", 0, "random_uniform", bind_uniform);
+  r.add("ref", 0, "random_normal", bind_normal);
+  r.add("ref", 0, "dropout", bind_dropout);
 }
 
 }  // namespace dlcore

@@ -1,123 +1,121 @@
-// Philox-4x32-10 (base/philox.h), W blocks at a time.
+// Philox (base/philox.h) with a block of four words in each lane. The words of W blocks are then woven into memory order.
 #include "kernels/cpu/random.h"
 
 #include "base/parallel.h"
-#include "kernels/math.h"
+#include "kernels/box_muller.h"
+#include "kernels/cpu/simd.h"
 
 namespace dlcore::DLCORE_ISA {
+
 namespace {
+
+constexpr int64_t kGroup = 4 * W;       // elements of one vector of blocks
+constexpr int64_t kChunk = 8192;        // elements; a multiple of kGroup
 
 struct Words {
   VU w[4];
 };
 
-// High and low halves of the products of each lane by m.
-DLCORE_INLINE void multiply(VU x, uint32_t m, VU& high, VU& low) {
-  const VUL even = multiply_even(x, m), odd = multiply_even((VU)((VUL)x >> 32), m);
-  constexpr uint64_t kHigh = 0xffffffff00000000ull;
-  low = (VU)((even & ~kHigh) | (odd << 32));
-  high = (VU)((even >> 32) | (odd & kHigh));
-}
+DLCORE_INLINE VU splat(uint32_t x) { return x - VU{}; }
 
-// Blocks first … first + W - 1.
-DLCORE_INLINE Words philox_blocks(const RandomArgs& a, int64_t first) {
-  VU c0, c1, c2 = a.site - VU{}, c3 = a.step - VU{};
-  for (int i = 0; i < W; ++i) {
-    const uint64_t block = static_cast<uint64_t>(first + i);
-    c0[i] = static_cast<uint32_t>(block);
-    c1[i] = static_cast<uint32_t>(block >> 32);
-  }
+DLCORE_INLINE Words philox(const RandomArgs& a, uint64_t block) {
+  VU lane;
+  for (int i = 0; i < W; ++i) lane[i] = static_cast<uint32_t>(i);
+  // A chunk starts at a multiple of W, so the lower half does not wrap within the vector.
+  VU c0 = static_cast<uint32_t>(block) + lane, c1 = splat(static_cast<uint32_t>(block >> 32)), c2 = splat(a.site),
+     c3 = splat(a.step);
   uint32_t k0 = static_cast<uint32_t>(a.seed), k1 = static_cast<uint32_t>(a.seed >> 32);
+  const VU m0 = splat(0xD2511F53u), m1 = splat(0xCD9E8D57u);
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    VU high0, low0, high1, low1;
-    multiply(c0, 0xD2511F53u, high0, low0);
-    multiply(c2, 0xCD9E8D57u, high1, low1);
-    c0 = high1 ^ c1 ^ k0;
-    c1 = low1;
-    c2 = high0 ^ c3 ^ k1;
-    c3 = low0;
+    const VU n0 = multiply_high(c2, m1) ^ c1 ^ k0, n2 = multiply_high(c0, m0) ^ c3 ^ k1;
+    c1 = c2 * m1;
+    c3 = c0 * m0;
+    c0 = n0;
+    c2 = n2;
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
   return {{c0, c1, c2, c3}};
 }
 
-DLCORE_INLINE VF uniform(VU bits) { return to_float((VI)(bits >> 8)) * 0x1p-24f; }
+#ifdef __AVX512F__
+DLCORE_INLINE VF zip_low(VF a, VF b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+DLCORE_INLINE VF zip_high(VF a, VF b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#else
+DLCORE_INLINE VF zip_low(VF a, VF b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+DLCORE_INLINE VF zip_high(VF a, VF b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#endif
 
-// The values of W blocks in the order of their elements, word by word, from one vector a word.
-DLCORE_INLINE void interleave(const VF* words, float* out) {
-  for (int w = 0; w < 4; ++w)
-    for (int i = 0; i < W; ++i) out[4 * i + w] = words[w][i];
+// Word k of block b to element 4b + k.
+DLCORE_INLINE void weave(const VF (&w)[4], VF (&out)[4]) {
+  const VF a0 = zip_low(w[0], w[2]), a1 = zip_high(w[0], w[2]), b0 = zip_low(w[1], w[3]), b1 = zip_high(w[1], w[3]);
+  out[0] = zip_low(a0, b0);
+  out[1] = zip_high(a0, b0);
+  out[2] = zip_low(a1, b1);
+  out[3] = zip_high(a1, b1);
 }
 
-constexpr int64_t kGroup = 4 * W;        // elements that W blocks give
-constexpr int64_t kChunk = 64 * 4 * 16;  // elements of a chunk: whole groups at each width
+DLCORE_INLINE void uniforms(const RandomArgs& a, int64_t element, VF (&u)[4]) {
+  const Words words = philox(a, static_cast<uint64_t>(element) / 4);
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) u[k] = uniform_of_bits<VF>(words.w[k]);
+}
 
-// Calls body(i, values, count) for each group of elements, chunks in parallel.
-template <class F, class G>
-void for_each_group(const RandomArgs& args, int64_t cost, G values, F body) {
-  const RandomArgs a = args;
-  parallel_for((a.n + kChunk - 1) / kChunk, a.n * cost, [&](int64_t chunk) {
+struct Uniform {
+  static DLCORE_INLINE void get(const RandomArgs& a, int64_t element, VF (&out)[4]) {
+    VF u[4];
+    uniforms(a, element, u);
+#pragma GCC unroll 4
+    for (VF& v : u) v = fma(constant<VF>(a.range), v, constant<VF>(a.low));
+    weave(u, out);
+  }
+};
+struct Normal {
+  static DLCORE_INLINE void get(const RandomArgs& a, int64_t element, VF (&out)[4]) {
+    VF u[4], z[4];
+    uniforms(a, element, u);
+    for (int k = 0; k < 4; k += 2) box_muller(u[k], u[k + 1], z[k], z[k + 1]);
+    weave(z, out);
+  }
+};
+// The uniform numbers; dropped below, with x at hand.
+struct Plain {
+  static DLCORE_INLINE void get(const RandomArgs& a, int64_t element, VF (&out)[4]) {
+    VF u[4];
+    uniforms(a, element, u);
+    weave(u, out);
+  }
+};
+
+template <class Source, bool drops>
+void run(const RandomArgs& a) {
+  auto body = [&](int64_t chunk) {
     const int64_t end = (chunk + 1) * kChunk < a.n ? (chunk + 1) * kChunk : a.n;
     for (int64_t i = chunk * kChunk; i < end; i += kGroup) {
-      VF words[4];
-      values(philox_blocks(a, i / 4), words);
-      float buffer[kGroup];
-      interleave(words, buffer);
-      body(i, buffer, end - i < kGroup ? end - i : kGroup);
+      VF v[4];
+      Source::get(a, i, v);
+      for (int k = 0; k < 4; ++k) {
+        const int64_t at = i + k * W, left = end - at;
+        if (left <= 0) break;
+        const int n = left < W ? static_cast<int>(left) : W;
+        if constexpr (drops) {
+          const VF x = n == W ? load(a.x + at) : load_partial(a.x + at, n);
+          v[k] = select(v[k] >= a.p, x * a.keep_scale, VF{});
+        }
+        n == W ? store(a.out + at, v[k]) : store_partial(a.out + at, v[k], n);
+      }
     }
-  });
-}
-
-struct Uniforms {
-  DLCORE_INLINE void operator()(const Words& from, VF* to) const {
-    for (int w = 0; w < 4; ++w) to[w] = uniform(from.w[w]);
-  }
-};
-
-// Box and Muller, "A note on the generation of random normal deviates" (1958).
-struct Normals {
-  DLCORE_INLINE void operator()(const Words& from, VF* to) const {
-    for (int w = 0; w < 4; w += 2) {
-      const VF radius = sqrt(-2.0f * log(1.0f - uniform(from.w[w])));
-      const VF angle = 6.28318530717958648f * uniform(from.w[w + 1]);
-      to[w] = radius * cos(angle);
-      to[w + 1] = radius * sin(angle);
-    }
-  }
-};
-
-template <class F>
-DLCORE_INLINE void for_each_vector(int64_t count, F body) {
-  for (int64_t j = 0; j < count; j += W) body(j, count - j < W ? static_cast<int>(count - j) : W);
-}
-
-void fill_uniform(const RandomArgs& args) {
-  for_each_group(args, 4, Uniforms(), [&](int64_t i, const float* u, int64_t count) {
-    for_each_vector(count, [&](int64_t j, int lanes) {
-      store_partial(args.out + i + j, fma(load(u + j), splat(args.b), splat(args.a)), lanes);
-    });
-  });
-}
-
-void fill_normal(const RandomArgs& args) {
-  for_each_group(args, 20, Normals(), [&](int64_t i, const float* z, int64_t count) {
-    for_each_vector(count, [&](int64_t j, int lanes) { store_partial(args.out + i + j, load(z + j), lanes); });
-  });
-}
-
-void dropout(const RandomArgs& args) {
-  for_each_group(args, 5, Uniforms(), [&](int64_t i, const float* u, int64_t count) {
-    for_each_vector(count, [&](int64_t j, int lanes) {
-      const VF x = load_partial(args.x + i + j, lanes);
-      store_partial(args.out + i + j, select(load(u + j) >= splat(args.a), x * args.b, VF{}), lanes);
-    });
-  });
+  };
+  parallel_for((a.n + kChunk - 1) / kChunk, a.n * 3, body);
 }
 
 }  // namespace
 
-const RandomTable random_table = {fill_uniform, fill_normal, dropout};
+const RandomTable random_table = {run<Uniform, false>, run<Normal, false>, run<Plain, true>};
 
 }  // namespace dlcore::DLCORE_ISA
