@@ -238,6 +238,14 @@ conv(9, 16, 8, 8, 40, (3, 3), pad=1)
 conv(2, 32, 7, 7, 64, (3, 3), stride=2, pad=1)
 conv(1, 2, 1, 12, 3, (1, 4), stride=1)
 
+for _n, _c, _h, _w, _o, _pad in ((2, 5, 7, 9, 37, 1), (1, 16, 4, 4, 16, 1), (2, 40, 9, 8, 20, 0), (9, 16, 5, 6, 18, 2)):
+    _x, _y = (_n, _h, _w, _c), (_n, _h + 2 * _pad - 2, _w + 2 * _pad - 2, _o)
+    _more = {"stride": [1, 1], "padding": [_pad] * 4, "dilation": [1, 1], "groups": 1, "layout": "nhwc",
+             "algorithm": "winograd4", "label": f"winograd-p{_pad}", "tolerance": 1e-5}
+    case("conv2d", _x, (_o, _c, 3, 3), **_more)
+    case("conv2d_backward_data", _y, (_o, _c, 3, 3), **_more, input_size=[_h, _w])
+    case("conv2d_backward_weight", _x, _y, **_more, kernel=[3, 3])
+
 # Pooling.
 for _layout in ("nchw", "nhwc"):
     for _shape, _k, _s, _p, _ceil in (((2, 3, 6, 8), 2, 2, 0, 0), ((2, 3, 7, 7), 3, 2, 1, 0), ((1, 17, 7, 6), 3, 1, 1, 0),

@@ -66,7 +66,7 @@ class Scalar:
                 values = []
                 for sign in (1, -1):
                     moved = list(self.arrays)
-                    moved[i] = moved[i] + sign * STEP * direction
+                    moved[i] = np.asarray(moved[i] + sign * STEP * direction)
                     values.append(float(self.run(program, moved)[0]))
                 numeric = (values[0] - values[1]) / (2 * STEP)
                 analytic = float((grad * direction).sum())
