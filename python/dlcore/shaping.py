@@ -12,10 +12,10 @@ from dlcore.tensor import Tensor, TensorLike, apply1, as_tensor, cast_to, operan
 
 
 def axis_of(axis: int, ndim: int, op: str) -> int:
-    """The axis counted from 0; IndexError outside [-ndim, ndim)."""
+    """The axis counted from 0; ValueError outside [-ndim, ndim)."""
     axis = operator.index(axis)
     if not -ndim <= axis < ndim:
-        raise IndexError(f"[{op}] axis {axis} does not exist in a tensor of {ndim} dimensions")
+        raise ValueError(f"[{op}] axis {axis} is out of range for {ndim} dimension(s)")
     return axis % ndim
 
 

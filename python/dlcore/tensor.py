@@ -501,11 +501,6 @@ def apply(op: str, inputs: Sequence[Tensor], attrs: Mapping[str, Any] = _NO_ATTR
         return [Tensor(core) for core in _core.run_op(op, [t.core for t in inputs], attrs)]
     except TraceError:
         raise _left_its_trace() from None
-    except (ValueError, TypeError, IndexError, RuntimeError) as error:
-        path = trace.layer_path()
-        if not path:
-            raise
-        raise type(error)(f"{error} (in layer '{path}')") from None
 
 
 def _left_its_trace() -> TraceError:

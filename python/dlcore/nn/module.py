@@ -35,6 +35,9 @@ class Module:
         local.path.append(local.layers.get(id(self)) or type(self).__name__)
         try:
             return self.forward(*args, **kwargs)
+        except (ValueError, TypeError, IndexError) as error:
+            _place(error, local.path[-1])
+            raise
         finally:
             local.path.pop()
             if outermost:
@@ -198,6 +201,13 @@ class Module:
             return f"{head}({self.extra_repr()})"
         lines = [self.extra_repr(), *children] if self.extra_repr() else children
         return f"{head}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _place(error: Exception, path: str) -> None:
+    """Messages of operations ("[conv2d] …") also name the innermost layer."""
+    text = error.args[0] if len(error.args) == 1 else None
+    if isinstance(text, str) and text.startswith("[") and "(in layer '" not in text:
+        error.args = (f"{text} (in layer '{path}')",)
 
 
 def _open(name: str, value: Any) -> Iterator[tuple[str, Any]]:
