@@ -77,8 +77,7 @@ template <class V>
 DLCORE_INLINE ExpParts<V> exp_parts(V hi, V lo) {
   const V x = at_least(at_most(hi, 90.0f), -170.0f);
   const V k = round_even(x * kLog2e);
-  V r = fma(k, constant<V>(-kLn2Hi), x);
-  r = fma(k, constant<V>(-kLn2Lo), r) + lo;
+  const V r = fma(k, constant<V>(-kLn2Hi), x) + fma(k, constant<V>(-kLn2Lo), lo);
   const V p = polynomial(r, 0x1.fffffep-2f, 0x1.5554b2p-3f, 0x1.555714p-5f, 0x1.122674p-7f, 0x1.6b7590p-10f);
   return {fma(r * r, p, r), to_int(k)};
 }
@@ -345,11 +344,11 @@ DLCORE_INLINE V pow(V x, V y) {
   const V lo = select(magnitude(hi) < 200.0f, fma(y, log_hi, -hi) + y * log_lo, V{});
   const ExpParts<V> e = exp_parts(hi, lo);
   const V size = scale(1.0f + e.tail, e.n);
-  const V half = y * 0.5f;
-  const auto odd = (floor(y) == y) & (floor(half) != half) & (magnitude(y) < 0x1p24f);
+  const V half = y * 0.5f, whole = floor(y), half_whole = floor(half), size_y = magnitude(y);
+  const auto odd = (whole == y) & (half_whole != half) & (size_y < 0x1p24f);
   V r = select((as_int(x) < 0) & odd, -size, size);
-  r = select((x < 0.0f) & (x != -kInf) & (floor(y) != y), constant<V>(kNaN), r);
-  r = select((a == 1.0f) & (magnitude(y) == kInf), constant<V>(1.0f), r);
+  r = select((x < 0.0f) & (x != -kInf) & (whole != y), constant<V>(kNaN), r);
+  r = select((a == 1.0f) & (size_y == kInf), constant<V>(1.0f), r);
   r = select(x != x, x, r);
   return select((y == 0.0f) | (x == 1.0f), constant<V>(1.0f), r);
 }

@@ -11,7 +11,13 @@ typedef uint8_t VB __attribute__((vector_size(W)));
 typedef uint8_t VBu __attribute__((vector_size(W), aligned(1), may_alias));
 
 DLCORE_INLINE void store_truth(uint8_t* p, VI mask, int64_t n) {
+#ifdef __AVX512F__
   const VB bytes = __builtin_convertvector(mask & 1, VB);
+#else
+  typedef uint8_t Bytes __attribute__((vector_size(4 * W)));
+  const Bytes b = reinterpret_cast<Bytes>(mask & 1);
+  const VB bytes = __builtin_shufflevector(b, b, 0, 4, 8, 12, 16, 20, 24, 28);
+#endif
   if (n >= W) {
     *reinterpret_cast<VBu*>(p) = bytes;
   } else {
@@ -94,10 +100,10 @@ void map2_long(void* out, const void* const* in, unsigned single, int64_t n) {
 }
 
 // Select by a condition of numbers (tile programs) or of bytes.
-template <bool bytes>
-void where(void* out, const void* const* in, unsigned single, int64_t n) {
+template <bool bytes, unsigned single>
+void where_of(void* out, const void* const* in, int64_t n) {
   const float *a = static_cast<const float*>(in[1]), *b = static_cast<const float*>(in[2]);
-  const auto condition = [&](int64_t i, int64_t left) {
+  const auto condition = [&](int64_t i, int64_t left) __attribute__((always_inline)) {
     if constexpr (bytes) {
       const uint8_t* c = static_cast<const uint8_t*>(in[0]);
       return single & 1 ? splat(int32_t{c[0]}) != 0 : load_truth(c + i, left);
@@ -106,9 +112,26 @@ void where(void* out, const void* const* in, unsigned single, int64_t n) {
       return (single & 1 ? splat(c[0]) : get(c, i, left)) != 0.0f;
     }
   };
-  for (int64_t i = 0; i < n; i += W) {
-    const VF x = single & 2 ? splat(a[0]) : get(a, i, n - i), y = single & 4 ? splat(b[0]) : get(b, i, n - i);
-    Number::put(out, i, select(condition(i, n - i), x, y), n - i);
+  const VF one_a = splat(a[0]), one_b = splat(b[0]);
+  const auto step = [&](int64_t i, int64_t left) __attribute__((always_inline)) {
+    const VF x = single & 2 ? one_a : get(a, i, left), y = single & 4 ? one_b : get(b, i, left);
+    Number::put(out, i, select(condition(i, left), x, y), left);
+  };
+  int64_t i = 0;
+  for (; i + W <= n; i += W) step(i, W);
+  if (i < n) step(i, n - i);
+}
+template <bool bytes>
+void where(void* out, const void* const* in, unsigned single, int64_t n) {
+  switch (single & 7) {
+    case 0: return where_of<bytes, 0>(out, in, n);
+    case 1: return where_of<bytes, 1>(out, in, n);
+    case 2: return where_of<bytes, 2>(out, in, n);
+    case 3: return where_of<bytes, 3>(out, in, n);
+    case 4: return where_of<bytes, 4>(out, in, n);
+    case 5: return where_of<bytes, 5>(out, in, n);
+    case 6: return where_of<bytes, 6>(out, in, n);
+    default: return where_of<bytes, 7>(out, in, n);
   }
 }
 
