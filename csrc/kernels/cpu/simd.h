@@ -49,6 +49,10 @@ DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) {
 inline constexpr __mmask16 kAllLanes = 0xffff;  // masked forms: gcc 12 warns of its own header in the others
 DLCORE_INLINE bool any(VI mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+// W bytes as integers: GCC 12 converts byte by byte.
+DLCORE_INLINE VI widen_bytes(const uint8_t* p) {
+  return (VI)_mm512_maskz_cvtepu8_epi32(kAllLanes, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 // The upper half of the 64-bit product of two lanes.
 DLCORE_INLINE VU multiply_high(VU a, VU b) {
   const __m512i even = _mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
@@ -75,6 +79,9 @@ DLCORE_INLINE bool any(VI mask) { return _mm256_movemask_epi8((__m256i)mask) != 
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) {
   return (VUL)_mm256_mul_epu32((__m256i)v, _mm256_set1_epi64x(static_cast<long long>(m)));
+}
+DLCORE_INLINE VI widen_bytes(const uint8_t* p) {
+  return (VI)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
 DLCORE_INLINE VU multiply_high(VU a, VU b) {
   const __m256i even = _mm256_mul_epu32((__m256i)a, (__m256i)b);

@@ -25,13 +25,12 @@ DLCORE_INLINE void store_truth(uint8_t* p, VI mask, int64_t n) {
   }
 }
 DLCORE_INLINE VI load_truth(const uint8_t* p, int64_t n) {
-  VB bytes = {};
-  if (n >= W) {
-    bytes = *reinterpret_cast<const VBu*>(p);
-  } else {
-    for (int i = 0; i < n; ++i) bytes[i] = p[i];
+  uint8_t last[W] = {};
+  if (n < W) {
+    for (int i = 0; i < n; ++i) last[i] = p[i];
+    p = last;
   }
-  return __builtin_convertvector(bytes, VI) != 0;
+  return widen_bytes(p) != 0;
 }
 
 // What a loop writes: numbers, truth as numbers, truth as bytes.
