@@ -46,9 +46,10 @@ inline Float16 to_float16(double x) {
 }
 inline double from(Float16 x) {
   const int exponent = x.bits >> 10 & 31, fraction = x.bits & 1023;
-  double a = exponent == 0    ? fraction * 0x1p-24
-             : exponent == 31 ? (fraction ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity())
-                              : std::ldexp(1024 + fraction, exponent - 25);
+  double a = exponent == 0 ? fraction * 0x1p-24
+             : exponent == 31
+                 ? (fraction ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity())
+                 : std::ldexp(1024 + fraction, exponent - 25);
   return x.bits & 0x8000 ? -a : a;
 }
 
@@ -82,15 +83,24 @@ To convert(From x) {
 template <class F>
 decltype(auto) for_dtype(DType dtype, F f) {
   switch (dtype) {
-    case DType::F32: return f(float());
-    case DType::F64: return f(double());
-    case DType::BF16: return f(BFloat16());
-    case DType::F16: return f(Float16());
-    case DType::I8: return f(int8_t());
-    case DType::U8: return f(uint8_t());
-    case DType::I32: return f(int32_t());
-    case DType::I64: return f(int64_t());
-    case DType::Bool: return f(bool());
+    case DType::F32:
+      return f(float());
+    case DType::F64:
+      return f(double());
+    case DType::BF16:
+      return f(BFloat16());
+    case DType::F16:
+      return f(Float16());
+    case DType::I8:
+      return f(int8_t());
+    case DType::U8:
+      return f(uint8_t());
+    case DType::I32:
+      return f(int32_t());
+    case DType::I64:
+      return f(int64_t());
+    case DType::Bool:
+      return f(bool());
   }
   fail(ErrorKind::Type, "unknown dtype ", static_cast<int>(dtype));
 }

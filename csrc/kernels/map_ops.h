@@ -1,24 +1,26 @@
-// The element-wise ops on f32 as types with one template each, over the value types of math.h: the vector loops, the tile
-// programs and the reference kernels all call these. Truth values are masks here, 1.0 and 0.0 inside a tile program.
+// The element-wise ops on f32 as types with one template each, over the value types of math.h: the vector loops, the
+// tile programs and the reference kernels all call these. Truth values are masks here, 1.0 and 0.0 inside a tile
+// program.
 #pragma once
 #include "kernels/math.h"
 
 // Names as in docs/ops.md. TEST ops give a mask, of one or of two operands.
-#define DLCORE_UNARY_OPS(X)                                                                                      \
-  X(sqrt) X(rsqrt) X(reciprocal) X(exp) X(expm1) X(log) X(log1p) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(gelu) \
-  X(gelu_tanh) X(silu) X(softplus) X(floor) X(ceil) X(round) X(neg) X(abs) X(sign) X(relu) X(copy) X(stop_gradient)
+#define DLCORE_UNARY_OPS(X)                                                                                           \
+  X(sqrt)                                                                                                             \
+  X(rsqrt) X(reciprocal) X(exp) X(expm1) X(log) X(log1p) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(gelu) X(gelu_tanh) \
+      X(silu) X(softplus) X(floor) X(ceil) X(round) X(neg) X(abs) X(sign) X(relu) X(copy) X(stop_gradient)
 #define DLCORE_UNARY_TEST_OPS(X) X(isnan) X(isfinite) X(logical_not)
 #define DLCORE_BINARY_OPS(X) X(add) X(sub) X(mul) X(div) X(pow) X(maximum) X(minimum) X(remainder)
 #define DLCORE_BINARY_TEST_OPS(X) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(logical_and) X(logical_or) X(logical_xor)
 
 namespace DLCORE_MATH_NAMESPACE::ops {
 
-#define DLCORE_OP1(name, value)            \
-  struct name {                            \
-    template <class V>                     \
-    static DLCORE_INLINE auto run(V x) {   \
-      return value;                        \
-    }                                      \
+#define DLCORE_OP1(name, value)          \
+  struct name {                          \
+    template <class V>                   \
+    static DLCORE_INLINE auto run(V x) { \
+      return value;                      \
+    }                                    \
   };
 #define DLCORE_OP2(name, value)               \
   struct name {                               \
@@ -61,7 +63,7 @@ DLCORE_OP1(logical_not, x == 0.0f)
 
 DLCORE_OP2(add, V(a + b))
 DLCORE_OP2(sub, V(a - b))
-DLCORE_OP2(mul, V(a * b))
+DLCORE_OP2(mul, V(a* b))
 DLCORE_OP2(div, V(a / b))
 DLCORE_OP2(pow, DLCORE_MATH_NAMESPACE::pow(a, b))
 DLCORE_OP2(maximum, select((a > b) | (a != a), a, b))

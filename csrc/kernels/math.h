@@ -1,7 +1,9 @@
-// Elementary functions in f32, one formula at each width: templates over a value type V (float, or a vector of floats) that use
-// + - * /, comparisons and the overloads fma, sqrt, floor, round_even, select, as_int, as_float, to_int, to_float and any,
-// which the includer has declared before: kernels/cpu/simd.h for vectors, kernels/scalar.h for float. At most 2 ulp from the
-// exact value anywhere, denormals and infinities included. The polynomials are minimax fits made for these intervals.
+// Elementary functions in f32, one formula at each width: templates over a value type V (float, or a vector of floats)
+// that use
+// + - * /, comparisons and the overloads fma, sqrt, floor, round_even, select, as_int, as_float, to_int, to_float and
+// any, which the includer has declared before: kernels/cpu/simd.h for vectors, kernels/scalar.h for float. At most 2
+// ulp from the exact value anywhere, denormals and infinities included. The polynomials are minimax fits made for these
+// intervals.
 #pragma once
 #ifdef DLCORE_ISA
 #include "kernels/cpu/simd.h"
@@ -67,7 +69,8 @@ DLCORE_INLINE V scale(V p, IntOf<V> n) {
   return p * power_of_two<V>(half) * power_of_two<V>(n - half);
 }
 
-// exp(hi + lo) = (1 + tail)·2^n with lo far below hi. Arguments beyond the ends give values that `scale` turns into infinity and 0.
+// exp(hi + lo) = (1 + tail)·2^n with lo far below hi. Arguments beyond the ends give values that `scale` turns into
+// infinity and 0.
 template <class V>
 struct ExpParts {
   V tail;
@@ -133,7 +136,8 @@ DLCORE_INLINE V log1p(V x) {
   const IntOf<V> bits = as_int(u) - 0x3f3504f3;
   const IntOf<V> n = bits >> 23;
   const V m = as_float((bits & 0x7fffff) + 0x3f3504f3);
-  V y = log_of_parts(to_float(n), fma(lost, as_float((127 - select(n > 126, IntOf<V>(n - n + 126), n)) << 23), m - 1.0f));
+  V y =
+      log_of_parts(to_float(n), fma(lost, as_float((127 - select(n > 126, IntOf<V>(n - n + 126), n)) << 23), m - 1.0f));
   y = select((x == 0.0f) | (x == kInf), x, y);
   return select(x > -1.0f, y, select(x == -1.0f, constant<V>(-kInf), constant<V>(kNaN)));
 }
@@ -141,12 +145,8 @@ DLCORE_INLINE V log1p(V x) {
 // x = q·π/2 + r by all the bits of 2/π that matter, |x| >= 2^16: the product modulo 4, as a 64-bit fraction of a turn.
 inline void reduce_large(float x, float& r, int32_t& q) {
   // 2/π in binary, after 64 zeros.
-  constexpr uint64_t kTwoOverPi[] = {0,
-                                     0xa2f9836e4e441529u,
-                                     0xfc2757d1f534ddc0u,
-                                     0xdb6295993c439041u,
-                                     0xfe5163abdebbc561u,
-                                     0xb7246e3a424dd2e0u};
+  constexpr uint64_t kTwoOverPi[] = {
+      0, 0xa2f9836e4e441529u, 0xfc2757d1f534ddc0u, 0xdb6295993c439041u, 0xfe5163abdebbc561u, 0xb7246e3a424dd2e0u};
   int32_t bits;
   __builtin_memcpy(&bits, &x, sizeof bits);
   const int exponent = (bits >> 23) & 255;
@@ -225,13 +225,14 @@ DLCORE_INLINE V cos(V x) {
 template <class V>
 DLCORE_INLINE V tanh(V x) {
   const V a = magnitude(x), z = x * x;
-  const V near = fma(a * z, polynomial(z, -0x1.555530p-2f, 0x1.110686p-3f, -0x1.b826a6p-5f, 0x1.5194aep-6f, -0x1.734400p-8f), a);
+  const V near =
+      fma(a * z, polynomial(z, -0x1.555530p-2f, 0x1.110686p-3f, -0x1.b826a6p-5f, 0x1.5194aep-6f, -0x1.734400p-8f), a);
   const V far = 1.0f - 2.0f / (exp(a + a) + 1.0f);
   return with_sign_of(select(a < 0.625f, near, far), x);
 }
 
-// f(x)·sigmoid(v) for |v| = hi + lo, with f(x) multiplied in before exp(-|v|) can be denormal, and one step of correction by
-// what the sums and products lost.
+// f(x)·sigmoid(v) for |v| = hi + lo, with f(x) multiplied in before exp(-|v|) can be denormal, and one step of
+// correction by what the sums and products lost.
 template <class V>
 DLCORE_INLINE V times_sigmoid(V f, V negative_if, V hi, V lo) {
   const ExpParts<V> e = exp_parts(-hi, -lo);
@@ -261,35 +262,40 @@ DLCORE_INLINE V silu(V x) {
 template <class V>
 DLCORE_INLINE V erf(V x) {
   const V a = at_most(magnitude(x), 4.0f), z = a * a;
-  const V near = fma(x, polynomial(z, 0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2cecp-4f, -0x1.b7f7eep-6f, 0x1.53fbb2p-8f,
-                                   -0x1.a3aa96p-11f, 0x1.48959ep-14f), x);
-  const V g = polynomial(a, -0x1.8d7f86p-13f, 0x1.212c7cp+0f, 0x1.4433ccp-1f, 0x1.bc2206p-4f, -0x1.9d21aap-6f, 0x1.13b75ep-8f,
-                         -0x1.cf46d6p-12f, 0x1.6c7adap-16f);
+  const V near = fma(x,
+                     polynomial(z, 0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2cecp-4f, -0x1.b7f7eep-6f, 0x1.53fbb2p-8f,
+                                -0x1.a3aa96p-11f, 0x1.48959ep-14f),
+                     x);
+  const V g = polynomial(a, -0x1.8d7f86p-13f, 0x1.212c7cp+0f, 0x1.4433ccp-1f, 0x1.bc2206p-4f, -0x1.9d21aap-6f,
+                         0x1.13b75ep-8f, -0x1.cf46d6p-12f, 0x1.6c7adap-16f);
   return select(a < 1.0f, near, with_sign_of(1.0f - exp(-g), x));
 }
 
-// x·Φ(x): a polynomial near 0; beyond, by a·Φ(-a) = exp(-a²/2)·P((a - 4)/(a + 4)), so that the left tail keeps its digits.
-// The quotient and the sum are taken in two parts, P' by its first terms.
+// x·Φ(x): a polynomial near 0; beyond, by a·Φ(-a) = exp(-a²/2)·P((a - 4)/(a + 4)), so that the left tail keeps its
+// digits. The quotient and the sum are taken in two parts, P' by its first terms.
 template <class V>
 DLCORE_INLINE V gelu(V x) {
-  constexpr float kP0 = 0x1.82b4bcp-2f, kP0Lo = -0x1.cdac8cp-28f, kP1 = 0x1.2dda04p-4f, kP2 = -0x1.c41e10p-4f, kP3 = 0x1.9adc30p-4f,
-                  kP4 = -0x1.024458p-4f;
+  constexpr float kP0 = 0x1.82b4bcp-2f, kP0Lo = -0x1.cdac8cp-28f, kP1 = 0x1.2dda04p-4f, kP2 = -0x1.c41e10p-4f,
+                  kP3 = 0x1.9adc30p-4f, kP4 = -0x1.024458p-4f;
   const V z = x * x;
-  const V near = fma(z, polynomial(z, 0x1.988454p-2f, -0x1.10586ep-4f, 0x1.46d6dap-7f, -0x1.370ea4p-10f, 0x1.c3d3aap-14f),
-                     x * 0.5f);
+  const V near = fma(
+      z, polynomial(z, 0x1.988454p-2f, -0x1.10586ep-4f, 0x1.46d6dap-7f, -0x1.370ea4p-10f, 0x1.c3d3aap-14f), x * 0.5f);
   const V a = at_most(magnitude(x), 15.0f), square = a * a;
   const ExpParts<V> e = exp_parts(square * -0.5f, fma(a, a, -square) * -0.5f);
   const V n = a - 4.0f, d = a + 4.0f, inverse = 1.0f / d, q = n * inverse;
   const V left = fma(-q, d, n) + fma(-q, a - (d - 4.0f), a - (n + 4.0f));
   const V p_lo = fma(left * inverse, polynomial(q, kP1, 2 * kP2, 3 * kP3, 4 * kP4), constant<V>(kP0Lo));
-  const V rest = fma(q, polynomial(q, kP1, kP2, kP3, kP4, 0x1.b10c00p-6f, -0x1.6c3754p-8f, -0x1.ee11f6p-11f, 0x1.ff6cb6p-11f,
-                                   -0x1.8f02aep-17f, -0x1.5646c2p-13f), p_lo);
+  const V rest = fma(q,
+                     polynomial(q, kP1, kP2, kP3, kP4, 0x1.b10c00p-6f, -0x1.6c3754p-8f, -0x1.ee11f6p-11f,
+                                0x1.ff6cb6p-11f, -0x1.8f02aep-17f, -0x1.5646c2p-13f),
+                     p_lo);
   const V p = rest + kP0, lost = rest - (p - kP0);
   const V tail = -scale(p + fma(p, e.tail, lost), e.n);
   return select(x == 0.0f, x, select(magnitude(x) < 0.7f, near, select(x > 0.0f, x + tail, tail)));
 }
 
-// x·sigmoid(2u), u = sqrt(2/π)·(x + 0.044715·x³); |2u| in two parts, because exp makes its absolute error a relative one.
+// x·sigmoid(2u), u = sqrt(2/π)·(x + 0.044715·x³); |2u| in two parts, because exp makes its absolute error a relative
+// one.
 template <class V>
 DLCORE_INLINE V gelu_tanh(V x) {
   constexpr float kA = 0x1.2444f2p-4f, kALo = 0x1.49b16ap-29f, kC = 0x1.988454p+0f, kCLo = -0x1.857936p-25f;

@@ -13,8 +13,14 @@ struct OptimSpec {
 
 inline OptimSpec optim_spec(const Attrs& attrs) {
   const auto real = [&](const char* name) { return attrs.real_or(name, 0.0); };
-  return {real("momentum"), real("dampening"), real("weight_decay"), real("beta1"), real("beta2"),
-          real("eps"),      attrs.integer_or("nesterov", 0) != 0, attrs.integer_or("decoupled", 0) != 0};
+  return {real("momentum"),
+          real("dampening"),
+          real("weight_decay"),
+          real("beta1"),
+          real("beta2"),
+          real("eps"),
+          attrs.integer_or("nesterov", 0) != 0,
+          attrs.integer_or("decoupled", 0) != 0};
 }
 
 // beta^step by repeated squaring, the same on every system.
@@ -35,8 +41,7 @@ template <class T>
 AdamScalars<T> adam_scalars(const OptimSpec& s, T lr, int64_t step) {
   const double rate = static_cast<double>(lr);
   return {static_cast<T>(s.decoupled ? 1 - rate * s.weight_decay : s.weight_decay),
-          static_cast<T>(rate / (1 - power(s.beta1, step))),
-          static_cast<T>(1 / std::sqrt(1 - power(s.beta2, step)))};
+          static_cast<T>(rate / (1 - power(s.beta1, step))), static_cast<T>(1 / std::sqrt(1 - power(s.beta2, step)))};
 }
 
 }  // namespace dlcore

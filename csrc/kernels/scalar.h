@@ -1,4 +1,5 @@
-// The functions of math.h at width one, for the reference kernels: float gives the same bits as the vectors, double is <cmath>'s.
+// The functions of math.h at width one, for the reference kernels: float gives the same bits as the vectors, double is
+// <cmath>'s.
 #pragma once
 #include <bit>
 #include <cmath>
@@ -50,7 +51,8 @@ DLCORE_SCALAR(softplus, (x > 0 ? x : 0.0) + std::log1p(std::exp(-std::fabs(x))))
 inline float scalar_gelu_tanh(float x) { return scalar::gelu_tanh(x); }
 inline double scalar_gelu_tanh(double x) {
   if (std::isinf(x)) return x < 0 ? -0.0 : x;
-  return x / (1.0 + std::exp(-1.59576912160573071176 * (x + 0.044715 * x * x * x)));  // x/2·(1 + tanh u) = x·sigmoid(2u)
+  return x /
+         (1.0 + std::exp(-1.59576912160573071176 * (x + 0.044715 * x * x * x)));  // x/2·(1 + tanh u) = x·sigmoid(2u)
 }
 inline float scalar_pow(float x, float y) { return scalar::pow(x, y); }
 inline double scalar_pow(double x, double y) { return std::pow(x, y); }

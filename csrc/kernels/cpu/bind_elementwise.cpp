@@ -32,9 +32,9 @@ TileFn find(const TileOp* list, std::string_view name) {
   return nullptr;
 }
 
-constexpr int64_t kLongRow = 256;    // a last axis from which on tiles stay within it
+constexpr int64_t kLongRow = 256;      // a last axis from which on tiles stay within it
 constexpr int64_t kLargeTile = 16384;  // for one step that needs no arena
-constexpr int64_t kSlack = 64;       // bytes between parts of the arena
+constexpr int64_t kSlack = 64;         // bytes between parts of the arena
 
 // A plan and the memory it points into.
 struct Program {
@@ -48,7 +48,8 @@ struct Program {
 
 int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64 + kSlack; }
 
-// Strides of the inputs over the output's axes, then axes of size 1 dropped and neighbours merged where all inputs allow.
+// Strides of the inputs over the output's axes, then axes of size 1 dropped and neighbours merged where all inputs
+// allow.
 void set_shapes(Program& p, const KernelSpec& spec) {
   const Shape& out = spec.outputs[0].shape;
   const size_t rank = out.size(), count = spec.inputs.size();
@@ -56,16 +57,14 @@ void set_shapes(Program& p, const KernelSpec& spec) {
   for (size_t i = 0; i < count; ++i) {
     const Shape& shape = spec.inputs[i].shape;
     const std::vector<int64_t> own = row_major_strides(shape);
-    for (size_t d = 0; d < shape.size(); ++d)
-      strides[i][rank - shape.size() + d] = shape[d] == 1 ? 0 : own[d];
+    for (size_t d = 0; d < shape.size(); ++d) strides[i][rank - shape.size() + d] = shape[d] == 1 ? 0 : own[d];
   }
   p.inputs.assign(count, TileInput{});
   TilePlan& plan = p.plan;
   for (size_t d = 0; d < rank; ++d) {
     if (out[d] == 1) continue;
     bool merges = plan.rank > 0;
-    for (size_t i = 0; i < count && merges; ++i)
-      merges = p.inputs[i].stride[plan.rank - 1] == strides[i][d] * out[d];
+    for (size_t i = 0; i < count && merges; ++i) merges = p.inputs[i].stride[plan.rank - 1] == strides[i][d] * out[d];
     if (!merges) ++plan.rank;
     int64_t& dim = plan.dim[plan.rank - 1];
     dim = merges ? dim * out[d] : out[d];
@@ -126,10 +125,10 @@ BoundKernel finish(std::shared_ptr<Program> program, int temps, int64_t cycles_a
   for (TileStep& step : p.steps)
     for (int k = 0; k < 3; ++k) {
       const int at = step.in[k];
-      const bool single = at >= first_literal ||
-                          (at < plan.inputs &&
-                           (p.inputs[static_cast<size_t>(at)].one ||
-                            (plan.by_rows && p.inputs[static_cast<size_t>(at)].stride[plan.rank - 1] == 0)));
+      const bool single =
+          at >= first_literal ||
+          (at < plan.inputs && (p.inputs[static_cast<size_t>(at)].one ||
+                                (plan.by_rows && p.inputs[static_cast<size_t>(at)].stride[plan.rank - 1] == 0)));
       if (single) step.single |= 1u << k;
     }
   plan.input = p.inputs.data();
@@ -153,12 +152,18 @@ BoundKernel bind_step(const KernelSpec& spec, TileFn fn, int64_t cycles) {
 
 int cast_index(DType d) {
   switch (d) {
-    case DType::F32: return 0;
-    case DType::Bool: return 1;
-    case DType::U8: return 2;
-    case DType::I32: return 3;
-    case DType::I64: return 4;
-    default: return -1;
+    case DType::F32:
+      return 0;
+    case DType::Bool:
+      return 1;
+    case DType::U8:
+      return 2;
+    case DType::I32:
+      return 3;
+    case DType::I64:
+      return 4;
+    default:
+      return -1;
   }
 }
 
@@ -176,7 +181,12 @@ BoundKernel bind_op(const KernelSpec& spec) {
   }
   if (op == "where") {
     const size_t size = size_of(spec.inputs[1].dtype);
-    return bind_step(spec, size == 4 ? floats().where4 : size == 8 ? integers().where8 : size == 1 ? integers().where1 : nullptr, 1);
+    return bind_step(spec,
+                     size == 4   ? floats().where4
+                     : size == 8 ? integers().where8
+                     : size == 1 ? integers().where1
+                                 : nullptr,
+                     1);
   }
   const bool test = spec.outputs[0].dtype == DType::Bool;
   const TileOp* list = nullptr;

@@ -53,8 +53,8 @@ template <void (*ReduceTable::*member)(const ArgArgs&)>
 BoundKernel bind_arg(const KernelSpec& spec) {
   if (!serves(spec)) return {};
   const Shape& shape = spec.inputs[0].shape;
-  const auto axis = static_cast<size_t>(
-      normalize_axis(spec.attrs.integer("axis"), static_cast<int>(shape.size()), spec.op.c_str()));
+  const auto axis =
+      static_cast<size_t>(normalize_axis(spec.attrs.integer("axis"), static_cast<int>(shape.size()), spec.op.c_str()));
   ArgArgs a = {nullptr, nullptr, 1, shape[axis], 1};
   for (size_t d = 0; d < shape.size(); ++d)
     if (d != axis) (d < axis ? a.outer : a.inner) *= shape[d];

@@ -10,7 +10,7 @@ struct RandomArgs {
   const float* x;  // dropout
   float* out;
   int64_t n;
-  float low, range;    // uniform
+  float low, range;     // uniform
   float p, keep_scale;  // dropout
 };
 

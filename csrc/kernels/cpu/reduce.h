@@ -16,10 +16,10 @@ struct ReduceArgs {
   float* out;
   float* partial;  // columns: one row of `inner` a block and outer index, where there is more than one block
   ReduceAxes kept, reduced;
-  int64_t outer;   // outputs without `inner`
-  int64_t count;   // reduced elements without `tail`
-  int64_t tail;    // rows: contiguous reduced elements
-  int64_t inner;   // columns: contiguous kept elements
+  int64_t outer;  // outputs without `inner`
+  int64_t count;  // reduced elements without `tail`
+  int64_t tail;   // rows: contiguous reduced elements
+  int64_t inner;  // columns: contiguous kept elements
 };
 
 struct ArgArgs {

@@ -115,10 +115,10 @@ BoundKernel bind_reduce(const KernelSpec& spec) {
 template <class T, bool largest>
 BoundKernel arg_extreme(const KernelSpec& spec) {
   const Shape& shape = spec.inputs[0].shape;
-  const auto axis = static_cast<size_t>(
-      normalize_axis(spec.attrs.integer("axis"), static_cast<int>(shape.size()), spec.op.c_str()));
-  return {[outer = ref::product(shape, 0, axis), n = shape[axis], inner = ref::product(shape, axis + 1, shape.size())](
-              const RunArgs& args) {
+  const auto axis =
+      static_cast<size_t>(normalize_axis(spec.attrs.integer("axis"), static_cast<int>(shape.size()), spec.op.c_str()));
+  return {[outer = ref::product(shape, 0, axis), n = shape[axis],
+           inner = ref::product(shape, axis + 1, shape.size())](const RunArgs& args) {
     const T* x = static_cast<const T*>(args.in[0]);
     int64_t* out = static_cast<int64_t*>(args.out[0]);
     for (int64_t o = 0; o < outer; ++o)

@@ -44,7 +44,9 @@ struct TruthNumber {
   static DLCORE_INLINE void put(void* out, int64_t i, VI m, int64_t n) { Number::put(out, i, ops::truth<VF>(m), n); }
 };
 struct TruthByte {
-  static DLCORE_INLINE void put(void* out, int64_t i, VI m, int64_t n) { store_truth(static_cast<uint8_t*>(out) + i, m, n); }
+  static DLCORE_INLINE void put(void* out, int64_t i, VI m, int64_t n) {
+    store_truth(static_cast<uint8_t*>(out) + i, m, n);
+  }
 };
 
 DLCORE_INLINE VF get(const float* p, int64_t i, int64_t n) {
@@ -123,14 +125,22 @@ void where_of(void* out, const void* const* in, int64_t n) {
 template <bool bytes>
 void where(void* out, const void* const* in, unsigned single, int64_t n) {
   switch (single & 7) {
-    case 0: return where_of<bytes, 0>(out, in, n);
-    case 1: return where_of<bytes, 1>(out, in, n);
-    case 2: return where_of<bytes, 2>(out, in, n);
-    case 3: return where_of<bytes, 3>(out, in, n);
-    case 4: return where_of<bytes, 4>(out, in, n);
-    case 5: return where_of<bytes, 5>(out, in, n);
-    case 6: return where_of<bytes, 6>(out, in, n);
-    default: return where_of<bytes, 7>(out, in, n);
+    case 0:
+      return where_of<bytes, 0>(out, in, n);
+    case 1:
+      return where_of<bytes, 1>(out, in, n);
+    case 2:
+      return where_of<bytes, 2>(out, in, n);
+    case 3:
+      return where_of<bytes, 3>(out, in, n);
+    case 4:
+      return where_of<bytes, 4>(out, in, n);
+    case 5:
+      return where_of<bytes, 5>(out, in, n);
+    case 6:
+      return where_of<bytes, 6>(out, in, n);
+    default:
+      return where_of<bytes, 7>(out, in, n);
   }
 }
 
@@ -139,8 +149,8 @@ void where(void* out, const void* const* in, unsigned single, int64_t n) {
 #define TEST2_NUMBER(name) {#name, map2<ops::name, TruthNumber>},
 #define TEST2_BYTE(name) {#name, map2<ops::name, TruthByte>},
 
-constexpr TileOp kNumbers[] = {DLCORE_UNARY_OPS(MAP1) DLCORE_UNARY_TEST_OPS(TEST1_NUMBER) DLCORE_BINARY_TEST_OPS(TEST2_NUMBER){
-                                   "add", map2<ops::add, Number>},
+constexpr TileOp kNumbers[] = {DLCORE_UNARY_OPS(MAP1) DLCORE_UNARY_TEST_OPS(TEST1_NUMBER)
+                                   DLCORE_BINARY_TEST_OPS(TEST2_NUMBER){"add", map2<ops::add, Number>},
                                {"sub", map2<ops::sub, Number>},
                                {"mul", map2<ops::mul, Number>},
                                {"div", map2<ops::div, Number>},
@@ -153,8 +163,8 @@ constexpr TileOp kNumbers[] = {DLCORE_UNARY_OPS(MAP1) DLCORE_UNARY_TEST_OPS(TEST
 
 constexpr TileOp kTests[] = {{"isnan", map1<ops::isnan, TruthByte>},
                              {"isfinite", map1<ops::isfinite, TruthByte>},
-                             TEST2_BYTE(eq) TEST2_BYTE(ne) TEST2_BYTE(lt) TEST2_BYTE(le) TEST2_BYTE(gt) TEST2_BYTE(ge){
-                                 nullptr, nullptr}};
+                             TEST2_BYTE(eq) TEST2_BYTE(ne) TEST2_BYTE(lt) TEST2_BYTE(le) TEST2_BYTE(gt)
+                                 TEST2_BYTE(ge){nullptr, nullptr}};
 
 }  // namespace
 

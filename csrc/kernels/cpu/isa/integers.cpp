@@ -18,28 +18,28 @@ struct Unsigned<int64_t> {
 };
 
 // Sums and products wrap around.
-#define INTEGER1(name, value)                        \
-  struct name {                                      \
-    template <class T>                               \
-    static DLCORE_INLINE T run(T x) {                \
+#define INTEGER1(name, value)                                \
+  struct name {                                              \
+    template <class T>                                       \
+    static DLCORE_INLINE T run(T x) {                        \
       using U [[maybe_unused]] = typename Unsigned<T>::type; \
-      return static_cast<T>(value);                  \
-    }                                                \
+      return static_cast<T>(value);                          \
+    }                                                        \
   };
-#define INTEGER2(name, value)                        \
-  struct name {                                      \
-    template <class T>                               \
-    static DLCORE_INLINE T run(T a, T b) {           \
+#define INTEGER2(name, value)                                \
+  struct name {                                              \
+    template <class T>                                       \
+    static DLCORE_INLINE T run(T a, T b) {                   \
       using U [[maybe_unused]] = typename Unsigned<T>::type; \
-      return static_cast<T>(value);                  \
-    }                                                \
+      return static_cast<T>(value);                          \
+    }                                                        \
   };
-#define TEST2(name, value)                           \
-  struct name {                                      \
-    template <class T>                               \
-    static DLCORE_INLINE uint8_t run(T a, T b) {     \
-      return static_cast<uint8_t>(value);            \
-    }                                                \
+#define TEST2(name, value)                       \
+  struct name {                                  \
+    template <class T>                           \
+    static DLCORE_INLINE uint8_t run(T a, T b) { \
+      return static_cast<uint8_t>(value);        \
+    }                                            \
   };
 INTEGER1(neg, U{0} - static_cast<U>(x))
 INTEGER1(abs, x < 0 ? U{0} - static_cast<U>(x) : static_cast<U>(x))
@@ -137,14 +137,21 @@ constexpr TileFn to_bool() {
   return map1<From, uint8_t, ToBool<From>>;
 }
 
-#define ARITHMETIC(T)                                                                                            \
-  {{"neg", map1<T, T, neg>},           {"abs", map1<T, T, abs>},   {"sign", map1<T, T, sign>},                   \
-   {"relu", map1<T, T, relu>},         {"add", map2<T, T, add>},   {"sub", map2<T, T, sub>},                     \
-   {"mul", map2<T, T, mul>},           {"maximum", map2<T, T, maximum>}, {"minimum", map2<T, T, minimum>},       \
-   {nullptr, nullptr}}
-#define TESTS(T)                                                                                                  \
-  {{"eq", map2<T, uint8_t, eq>}, {"ne", map2<T, uint8_t, ne>}, {"lt", map2<T, uint8_t, lt>},                      \
-   {"le", map2<T, uint8_t, le>}, {"gt", map2<T, uint8_t, gt>}, {"ge", map2<T, uint8_t, ge>}, {nullptr, nullptr}}
+#define ARITHMETIC(T)                                                                                           \
+  {                                                                                                             \
+    {"neg", map1<T, T, neg>}, {"abs", map1<T, T, abs>}, {"sign", map1<T, T, sign>}, {"relu", map1<T, T, relu>}, \
+        {"add", map2<T, T, add>}, {"sub", map2<T, T, sub>}, {"mul", map2<T, T, mul>},                           \
+        {"maximum", map2<T, T, maximum>}, {"minimum", map2<T, T, minimum>}, {                                   \
+      nullptr, nullptr                                                                                          \
+    }                                                                                                           \
+  }
+#define TESTS(T)                                                                                    \
+  {                                                                                                 \
+    {"eq", map2<T, uint8_t, eq>}, {"ne", map2<T, uint8_t, ne>}, {"lt", map2<T, uint8_t, lt>},       \
+        {"le", map2<T, uint8_t, le>}, {"gt", map2<T, uint8_t, gt>}, {"ge", map2<T, uint8_t, ge>}, { \
+      nullptr, nullptr                                                                              \
+    }                                                                                               \
+  }
 
 constexpr TileOp kI32[] = ARITHMETIC(int32_t);
 constexpr TileOp kI64[] = ARITHMETIC(int64_t);
@@ -157,13 +164,22 @@ constexpr TileOp kLogic[] = {{"logical_not", map1<uint8_t, uint8_t, logical_not>
                              {"logical_xor", map2<uint8_t, uint8_t, logical_xor>},
                              {nullptr, nullptr}};
 
-#define CASTS(From) \
-  {convert<From, float>(), to_bool<From>(), convert<From, uint8_t>(), convert<From, int32_t>(), convert<From, int64_t>()}
+#define CASTS(From)                                                                              \
+  {                                                                                              \
+    convert<From, float>(), to_bool<From>(), convert<From, uint8_t>(), convert<From, int32_t>(), \
+        convert<From, int64_t>()                                                                 \
+  }
 
 }  // namespace
 
-const IntegerTable integer_table = {
-    kI32,           kI64,           kI32Tests, kI64Tests, kU8Tests, kLogic,
-    where<uint8_t>, where<uint64_t>, {CASTS(float), CASTS(uint8_t), CASTS(uint8_t), CASTS(int32_t), CASTS(int64_t)}};
+const IntegerTable integer_table = {kI32,
+                                    kI64,
+                                    kI32Tests,
+                                    kI64Tests,
+                                    kU8Tests,
+                                    kLogic,
+                                    where<uint8_t>,
+                                    where<uint64_t>,
+                                    {CASTS(float), CASTS(uint8_t), CASTS(uint8_t), CASTS(int32_t), CASTS(int64_t)}};
 
 }  // namespace dlcore::DLCORE_ISA

@@ -31,21 +31,23 @@ void each_vector(int64_t n, int64_t cycles, F f) {
 
 void sgd_plain(const OptimArgs& a) {
   const VF rate = splat(-a.lr), wd = splat(a.weight_decay);
-  each_vector(a.n, 1, [&](At at) __attribute__((always_inline)) {
-    const VF p = at.get(a.p);
-    at.put(a.p_out, fma(rate, fma(wd, p, at.get(a.g)), p));
-  });
+  each_vector(
+      a.n, 1, [&](At at) __attribute__((always_inline)) {
+        const VF p = at.get(a.p);
+        at.put(a.p_out, fma(rate, fma(wd, p, at.get(a.g)), p));
+      });
 }
 
 template <bool first, bool nesterov>
 void sgd_with(const OptimArgs& a) {
   const VF rate = splat(-a.lr), wd = splat(a.weight_decay), momentum = splat(a.momentum), rest = splat(a.rest);
-  each_vector(a.n, 1, [&](At at) __attribute__((always_inline)) {
-    const VF p = at.get(a.p), g = fma(wd, p, at.get(a.g));
-    const VF m = first ? g : fma(momentum, at.get(a.m), rest * g);
-    at.put(a.m_out, m);
-    at.put(a.p_out, fma(rate, nesterov ? fma(momentum, m, g) : m, p));
-  });
+  each_vector(
+      a.n, 1, [&](At at) __attribute__((always_inline)) {
+        const VF p = at.get(a.p), g = fma(wd, p, at.get(a.g));
+        const VF m = first ? g : fma(momentum, at.get(a.m), rest * g);
+        at.put(a.m_out, m);
+        at.put(a.p_out, fma(rate, nesterov ? fma(momentum, m, g) : m, p));
+      });
 }
 
 void sgd(const OptimArgs& a) {
@@ -59,14 +61,15 @@ template <bool decoupled>
 void adam_with(const OptimArgs& a) {
   const VF rate = splat(-a.lr), decay = splat(a.weight_decay), beta1 = splat(a.beta1), rest1 = splat(a.rest1);
   const VF beta2 = splat(a.beta2), rest2 = splat(a.rest2), eps = splat(a.eps), scale = splat(a.second_scale);
-  each_vector(a.n, 2, [&](At at) __attribute__((always_inline)) {
-    const VF before = at.get(a.p), given = at.get(a.g);
-    const VF g = decoupled ? given : fma(decay, before, given), p = decoupled ? before * decay : before;
-    const VF m = fma(beta1, at.get(a.m), rest1 * g), v = fma(beta2, at.get(a.v), rest2 * g * g);
-    at.put(a.m_out, m);
-    at.put(a.v_out, v);
-    at.put(a.p_out, fma(rate, m / (sqrt(v) * scale + eps), p));
-  });
+  each_vector(
+      a.n, 2, [&](At at) __attribute__((always_inline)) {
+        const VF before = at.get(a.p), given = at.get(a.g);
+        const VF g = decoupled ? given : fma(decay, before, given), p = decoupled ? before * decay : before;
+        const VF m = fma(beta1, at.get(a.m), rest1 * g), v = fma(beta2, at.get(a.v), rest2 * g * g);
+        at.put(a.m_out, m);
+        at.put(a.v_out, v);
+        at.put(a.p_out, fma(rate, m / (sqrt(v) * scale + eps), p));
+      });
 }
 
 void adam(const OptimArgs& a) { a.decoupled ? adam_with<true>(a) : adam_with<false>(a); }

@@ -1,4 +1,5 @@
-// Philox (base/philox.h) with a block of four words in each lane. The words of W blocks are then woven into memory order.
+// Philox (base/philox.h) with a block of four words in each lane. The words of W blocks are then woven into memory
+// order.
 #include "kernels/cpu/random.h"
 
 #include "base/parallel.h"
@@ -9,8 +10,8 @@ namespace dlcore::DLCORE_ISA {
 
 namespace {
 
-constexpr int64_t kGroup = 4 * W;       // elements of one vector of blocks
-constexpr int64_t kChunk = 8192;        // elements; a multiple of kGroup
+constexpr int64_t kGroup = 4 * W;  // elements of one vector of blocks
+constexpr int64_t kChunk = 8192;   // elements; a multiple of kGroup
 
 struct Words {
   VU w[4];

@@ -126,7 +126,8 @@ DLCORE_INLINE void fold(const ReduceArgs& a, const float* x, int64_t from, int64
     walk.skip(run);
   }
 #pragma GCC unroll 8
-  for (int k = 0; k < count; ++k) count == 1 && last < W ? store_partial(out, acc[k], last) : store(out + k * W, acc[k]);
+  for (int k = 0; k < count; ++k)
+    count == 1 && last < W ? store_partial(out, acc[k], last) : store(out + k * W, acc[k]);
 }
 
 // One block of one tile of columns.
@@ -142,7 +143,8 @@ template <class Op>
 void columns(const ReduceArgs& a) {
   const int64_t blocks = at_least_one((a.count + kReduceBlock - 1) / kReduceBlock);
   const int64_t tiles = (a.inner + kColumns - 1) / kColumns, units = a.outer * blocks * tiles;
-  const int64_t height = a.count < kReduceBlock ? a.count : kReduceBlock, width = a.inner < kColumns ? a.inner : kColumns;
+  const int64_t height = a.count < kReduceBlock ? a.count : kReduceBlock,
+                width = a.inner < kColumns ? a.inner : kColumns;
   const int64_t step = at_least_one(kChunkElements / (height * (width < W ? W : width) + 32));
   float* to = blocks == 1 ? a.out : a.partial;
   auto body = [&](int64_t chunk) {
@@ -151,7 +153,8 @@ void columns(const ReduceArgs& a) {
       const int64_t c = tile * kColumns, left = a.inner - c, from = b * kReduceBlock;
       const int64_t n = a.count - from < kReduceBlock ? a.count - from : kReduceBlock;
       const Walk kept(a.kept, o);
-      block<Op>(a, a.x + kept.offset + c, from, n, left < kColumns ? left : kColumns, to + (o * blocks + b) * a.inner + c);
+      block<Op>(a, a.x + kept.offset + c, from, n, left < kColumns ? left : kColumns,
+                to + (o * blocks + b) * a.inner + c);
     }
   };
   parallel_for((units + step - 1) / step, a.outer * a.count * (a.inner + W) / 2, body);
@@ -209,7 +212,13 @@ void arg_extreme(const ArgArgs& a) {
 
 }  // namespace
 
-const ReduceTable reduce_table = {rows<Sum>, columns<Sum>, rows<Max>,              columns<Max>,
-                                  rows<Min>, columns<Min>, arg_extreme<Max, true>, arg_extreme<Min, false>};
+const ReduceTable reduce_table = {rows<Sum>,
+                                  columns<Sum>,
+                                  rows<Max>,
+                                  columns<Max>,
+                                  rows<Min>,
+                                  columns<Min>,
+                                  arg_extreme<Max, true>,
+                                  arg_extreme<Min, false>};
 
 }  // namespace dlcore::DLCORE_ISA

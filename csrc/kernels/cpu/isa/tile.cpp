@@ -1,4 +1,5 @@
-// Runs a tile program: hands out chunks of tiles, finds or expands the operands of each tile, and calls the steps' loops.
+// Runs a tile program: hands out chunks of tiles, finds or expands the operands of each tile, and calls the steps'
+// loops.
 #include "kernels/cpu/tile.h"
 
 #include "base/parallel.h"
@@ -26,8 +27,8 @@ void fill(char* to, const char* from, int64_t n, int size) {
     fill_run<uint64_t>(to, from, n);
 }
 
-// Elements [start, start + n) of the output as the input gives them, one run of the last axis at a time. Past the end of the
-// output the first axis starts again.
+// Elements [start, start + n) of the output as the input gives them, one run of the last axis at a time. Past the end
+// of the output the first axis starts again.
 void expand(const TilePlan& plan, const TileInput& input, const char* data, int64_t start, int64_t n, char* to) {
   const int last = plan.rank - 1;
   int64_t index[kMaxTileRank], offset = 0;
@@ -87,7 +88,8 @@ struct Tiles {
       const TileInput& input = plan.input[i];
       if (input.one) at[i] = in[i];
       if (input.arena >= 0 && input.period > 0)
-        expand_period(plan, input, (const char*)in[i], plan.tile < plan.total ? plan.tile : plan.total, arena + input.arena);
+        expand_period(plan, input, (const char*)in[i], plan.tile < plan.total ? plan.tile : plan.total,
+                      arena + input.arena);
     }
     for (int64_t t = from; t < to; ++t) {
       const int64_t r = t / per_row, begin = (t - r * per_row) * plan.tile;
@@ -105,8 +107,7 @@ struct Tiles {
         else
           expand(plan, input, data, flat, n, arena + input.arena), at[i] = arena + input.arena;
       }
-      for (int i = 0; i < plan.outputs; ++i)
-        at[plan.inputs + i] = (char*)out[i] + flat * plan.output_size[i];
+      for (int i = 0; i < plan.outputs; ++i) at[plan.inputs + i] = (char*)out[i] + flat * plan.output_size[i];
       for (int s = 0; s < plan.steps; ++s) {
         const TileStep& step = plan.step[s];
         const void* operands[3] = {at[step.in[0]], at[step.in[1]], at[step.in[2]]};
@@ -128,8 +129,10 @@ struct Tiles {
 void run(const TilePlan& plan, const void* const* in, void* const* out) {
   if (plan.total == 0) return;
   const Tiles tiles{plan, in, out};
-  const int64_t length = tiles.row(), per_row = (length + plan.tile - 1) / plan.tile, all = plan.total / length * per_row;
-  const int64_t tile_length = length < plan.tile ? length : plan.tile, step = kChunk / tile_length > 0 ? kChunk / tile_length : 1;
+  const int64_t length = tiles.row(), per_row = (length + plan.tile - 1) / plan.tile,
+                all = plan.total / length * per_row;
+  const int64_t tile_length = length < plan.tile ? length : plan.tile,
+                step = kChunk / tile_length > 0 ? kChunk / tile_length : 1;
   auto body = [&](int64_t chunk) {
     const int64_t from = chunk * step;
     tiles.chunk(from, from + step < all ? from + step : all);
