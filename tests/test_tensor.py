@@ -161,7 +161,8 @@ def test_creation() -> None:
 
 @pytest.mark.parametrize(
     ("equation", "shapes"),
-    [("ij,jk->ik", [(3, 4), (4, 5)]), ("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)]), ("ij->ji", [(3, 4)]), ("ii->i", [(3, 3)]),
+    [("ij,jk->ik", [(3, 4), (4, 5)]), ("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)]), ("ij->ji", [(3, 4)]),
+     ("ii->i", [(3, 3)]),
      ("ii", [(3, 3)]), ("ij->", [(3, 4)]), ("i,j->ij", [(3,), (4,)]), ("bhqd,bhkd->bhqk", [(2, 3, 4, 5), (2, 3, 6, 5)]),
      ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 5)]), ("i,i->", [(4,), (4,)]), ("ij,ij->i", [(3, 4), (3, 4)]),
      ("abc,cd", [(2, 3, 4), (4, 5)])],
@@ -208,7 +209,8 @@ def test_promotion_is_pytorchs() -> None:
             for na in (0, 1):
                 for nb in (0, 1):
                     want = torch.result_type(
-                        torch.zeros((1,) * na, dtype=getattr(torch, a.name)), torch.zeros((1,) * nb, dtype=getattr(torch, b.name))
+                        torch.zeros((1,) * na, dtype=getattr(torch, a.name)),
+                        torch.zeros((1,) * nb, dtype=getattr(torch, b.name)),
                     )
                     got = promote([(a, na), (b, nb)])
                     assert got.name == str(want).split(".")[1] or want is torch.int16, (a, na, b, nb)
@@ -255,7 +257,7 @@ STRICT: dict[str, tuple[Callable[[dl.Tensor], Any], str]] = {
     "item": (lambda x: x.sum().item(), "item"),
     "numpy": (lambda x: x.numpy(), "numpy"),
     "np": (lambda x: np.sin(np.asarray(x)), "NumPy"),
-    "for": (lambda x: [v for v in x], "range"),
+    "for": (lambda x: list(x), "range"),
     "mask": (lambda x: x[x > 0], "dl.where"),
     "list": (lambda x: dl.tensor([x[0, 0, 0], x[0, 0, 1]]), "dl.stack"),
 }

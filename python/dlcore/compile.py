@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from dlcore import _core, pytree, trace
-from dlcore.tensor import Tensor, Variable, structure, to_core
+from dlcore.tensor import Tensor, to_core
+from dlcore.variable import Variable, structure
 
 WARN_AFTER = 8  # programs of one function
 

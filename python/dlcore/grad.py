@@ -8,7 +8,8 @@ from typing import Any
 from dlcore import pytree, trace
 from dlcore.compile import Compiled
 from dlcore.nn.module import Module
-from dlcore.tensor import Parameter, Tensor, as_tensor
+from dlcore.tensor import Tensor, as_tensor
+from dlcore.variable import Parameter
 
 
 def value_and_grad(

@@ -16,7 +16,8 @@ from dlcore import dtype, trace
 from dlcore.dtype import as_dtype
 from dlcore.reductions import argsort
 from dlcore.shaping import sizes, take
-from dlcore.tensor import Buffer, Tensor, TensorLike, apply1, as_tensor, cast_to
+from dlcore.tensor import Tensor, TensorLike, apply1, as_tensor, cast_to
+from dlcore.variable import Buffer
 
 _EAGER_SITES = 1 << 30  # sites of traced operations count from 0
 _state = Buffer(np.array([0, 0], dtype=np.int64))  # (seed, step)

@@ -17,7 +17,8 @@ from dlcore import _core
 from dlcore.errors import TraceError, user_frame
 
 if TYPE_CHECKING:
-    from dlcore.tensor import Tensor, Variable
+    from dlcore.tensor import Tensor
+    from dlcore.variable import Variable
 
 
 class _Local(threading.local):

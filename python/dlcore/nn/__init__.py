@@ -68,7 +68,7 @@ from dlcore.nn.pool import (
     MaxPool1d,
     MaxPool2d,
 )  # fmt: skip
-from dlcore.tensor import Buffer, Parameter
+from dlcore.variable import Buffer, Parameter
 
 __all__ = [
     "ELU", "GELU", "SELU", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool1d", "AvgPool2d",

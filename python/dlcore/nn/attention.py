@@ -17,7 +17,8 @@ from dlcore.nn.dropout import Dropout
 from dlcore.nn.linear import Linear
 from dlcore.nn.module import Module
 from dlcore.nn.norm import LayerNorm
-from dlcore.tensor import Parameter, Tensor, as_tensor, cast_to
+from dlcore.tensor import Tensor, as_tensor, cast_to
+from dlcore.variable import Parameter
 
 Activation = Callable[[Tensor], Tensor]
 

@@ -8,7 +8,8 @@ from typing import Any
 from dlcore import shaping
 from dlcore.nn import convolution as C
 from dlcore.nn.module import Module
-from dlcore.tensor import Tensor, structure
+from dlcore.tensor import Tensor
+from dlcore.variable import structure
 
 
 class _Held(Module):

@@ -6,7 +6,8 @@ from dlcore.creation import zeros
 from dlcore.nn import functional as F
 from dlcore.nn import init
 from dlcore.nn.module import Module
-from dlcore.tensor import Parameter, Tensor
+from dlcore.tensor import Tensor
+from dlcore.variable import Parameter
 
 
 class Embedding(Module):

@@ -8,7 +8,7 @@ import numpy as np
 
 from dlcore import random
 from dlcore.creation import eye, full
-from dlcore.tensor import Variable
+from dlcore.variable import Variable
 
 
 def fans(tensor: Variable) -> tuple[int, int]:

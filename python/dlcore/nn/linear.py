@@ -8,7 +8,8 @@ from dlcore.creation import zeros
 from dlcore.nn import functional as F
 from dlcore.nn import init
 from dlcore.nn.module import Module
-from dlcore.tensor import Parameter, Tensor, as_tensor
+from dlcore.tensor import Tensor, as_tensor
+from dlcore.variable import Parameter
 
 
 class Linear(Module):

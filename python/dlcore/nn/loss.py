@@ -6,7 +6,8 @@ from typing import Any
 
 from dlcore.nn import losses
 from dlcore.nn.module import Module
-from dlcore.tensor import Buffer, Tensor, TensorLike
+from dlcore.tensor import Tensor, TensorLike
+from dlcore.variable import Buffer
 
 
 class Loss(Module):

@@ -11,7 +11,8 @@ import numpy as np
 from dlcore import trace
 from dlcore.dtype import as_dtype
 from dlcore.nn import report
-from dlcore.tensor import Buffer, Parameter, Tensor, Variable, as_tensor, cast_to, structure
+from dlcore.tensor import Tensor, as_tensor, cast_to
+from dlcore.variable import Buffer, Parameter, Variable, structure
 
 Self = TypeVar("Self", bound="Module")
 
@@ -175,7 +176,7 @@ class Module:
         """The state dict as a safetensors file."""
         from safetensors.numpy import save_file
 
-        save_file({k: np.ascontiguousarray(v.numpy()) for k, v in self._variables().items()}, os.fspath(path))
+        save_file({k: np.asarray(v.numpy(), order="C") for k, v in self._variables().items()}, os.fspath(path))
 
     def load(self, path: str | os.PathLike[str], strict: bool = True) -> None:
         """Loads a safetensors file, as load_state_dict does."""

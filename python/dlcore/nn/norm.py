@@ -11,7 +11,8 @@ from dlcore import trace
 from dlcore.creation import full, ones, zeros
 from dlcore.nn import functional as F
 from dlcore.nn.module import Module
-from dlcore.tensor import Buffer, Parameter, Tensor, apply, as_tensor
+from dlcore.tensor import Tensor, apply, as_tensor
+from dlcore.variable import Buffer, Parameter
 
 
 class _BatchNorm(Module):

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlcore.dtype import DType
-from dlcore.tensor import Parameter, Tensor
+from dlcore.tensor import Tensor
 from dlcore.trace import Trace
+from dlcore.variable import Parameter
 
 if TYPE_CHECKING:
     from dlcore.nn.module import Module

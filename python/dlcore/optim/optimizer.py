@@ -15,7 +15,8 @@ import numpy as np
 
 from dlcore import _core, elementwise, reductions, trace
 from dlcore.creation import zeros
-from dlcore.tensor import Buffer, Parameter, Tensor, as_tensor, cast_to, to_core
+from dlcore.tensor import Tensor, as_tensor, cast_to, to_core
+from dlcore.variable import Buffer, Parameter
 
 Rate: TypeAlias = "float | Callable[[int], float]"
 Options: TypeAlias = "dict[str, Any]"

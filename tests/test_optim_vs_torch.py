@@ -1,0 +1,205 @@
+"""Optimizers and schedules against PyTorch: the same parameters after ten steps on the same batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dlcore as dl
+import numpy as np
+import pytest
+from dlcore import nn, optim, schedule
+
+torch = pytest.importorskip("torch")
+
+RNG = np.random.default_rng(0)
+BATCHES = [
+    (RNG.standard_normal((8, 5)).astype(np.float32), RNG.standard_normal((8, 2)).astype(np.float32)) for _ in range(10)
+]
+
+
+def network(n: Any) -> Any:
+    return n.Sequential(n.Linear(5, 7), n.Tanh(), n.Linear(7, 2))
+
+
+def pair() -> tuple[nn.Module, Any]:
+    torch.manual_seed(0)
+    ours, theirs = network(nn), network(torch.nn)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def ours_trained(model: nn.Module, optimizer: optim.Optimizer) -> None:
+    @dl.train_step(model, optimizer)
+    def step(x: dl.Tensor, y: dl.Tensor) -> dl.Tensor:
+        return nn.functional.mse_loss(model(x), y)
+
+    for x, y in BATCHES:
+        step(x, y)
+
+
+def theirs_trained(model: Any, optimizer: Any, scheduler: Any = None, clip: float | None = None) -> None:
+    for x, y in BATCHES:
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(model(torch.tensor(x)), torch.tensor(y)).backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        if scheduler:
+            scheduler.step()
+
+
+def agree(ours: nn.Module, theirs: Any, tolerance: float = 2e-5) -> None:
+    for name, value in theirs.state_dict().items():
+        np.testing.assert_allclose(ours.state_dict()[name], value.numpy(), rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "weight_decay": 0.05}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.05}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    ("Adam", {"lr": 0.01}),
+    ("Adam", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.05}),
+    ("AdamW", {"lr": 0.01}),
+    ("AdamW", {"lr": 0.01, "weight_decay": 0.3}),
+    ("RMSprop", {"lr": 0.01}),
+    ("RMSprop", {"lr": 0.01, "momentum": 0.9, "centered": True, "weight_decay": 0.05}),
+    ("Adagrad", {"lr": 0.05, "lr_decay": 0.1, "weight_decay": 0.05}),
+    ("Adadelta", {"lr": 1.0, "weight_decay": 0.05}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_optimizer(kind: str, options: dict[str, Any]) -> None:
+    ours, theirs = pair()
+    ours_trained(ours, getattr(optim, kind)(**options))
+    theirs_trained(theirs, getattr(torch.optim, kind)(theirs.parameters(), **options))
+    agree(ours, theirs)
+
+
+def test_lion() -> None:
+    ours, _ = pair()
+    p = {n: v.numpy().copy() for n, v in ours.named_parameters()}
+    m = {n: np.zeros_like(v) for n, v in p.items()}
+    twin, _ = pair()
+    f = dl.value_and_grad(lambda model, x, y: nn.functional.mse_loss(model(x), y))
+    for x, y in BATCHES:
+        twin.load_state_dict(p)
+        for n, g in f(twin, x, y)[1].items():
+            p[n] = p[n] - np.float32(1e-3) * (np.sign(0.9 * m[n] + 0.1 * g.numpy()) + np.float32(0.1) * p[n])
+            m[n] = (0.99 * m[n] + 0.01 * g.numpy()).astype(np.float32)
+    ours_trained(ours, optim.Lion(lr=1e-3, weight_decay=0.1))
+    for n, v in ours.named_parameters():
+        np.testing.assert_allclose(v, p[n], rtol=1e-4, atol=1e-5)
+
+
+def test_clipping() -> None:
+    ours, theirs = pair()
+    ours_trained(ours, optim.SGD(lr=0.5, clip_norm=0.1))
+    theirs_trained(theirs, torch.optim.SGD(theirs.parameters(), lr=0.5), clip=0.1)
+    agree(ours, theirs)
+
+
+def test_accumulation() -> None:
+    ours, theirs = pair()
+    optimizer = optim.AdamW(lr=0.01, accumulate=2)
+    ours_trained(ours, optimizer)
+    reference = torch.optim.AdamW(theirs.parameters(), lr=0.01)
+    for (a, b), (c, d) in zip(BATCHES[::2], BATCHES[1::2], strict=True):
+        reference.zero_grad()
+        for x, y in ((a, b), (c, d)):
+            (torch.nn.functional.mse_loss(theirs(torch.tensor(x)), torch.tensor(y)) / 2).backward()
+        reference.step()
+    agree(ours, theirs)
+    assert optimizer.steps == 5
+
+
+def test_averages() -> None:
+    ours, theirs = pair()
+    optimizer = optim.SGD(lr=0.1, ema=0.8)
+    ours_trained(ours, optimizer)
+    average = torch.optim.swa_utils.AveragedModel(theirs, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.8))
+    average.update_parameters(theirs)
+    reference = torch.optim.SGD(theirs.parameters(), lr=0.1)
+    for x, y in BATCHES:
+        reference.zero_grad()
+        torch.nn.functional.mse_loss(theirs(torch.tensor(x)), torch.tensor(y)).backward()
+        reference.step()
+        average.update_parameters(theirs)
+    agree(ours, theirs)
+    with optimizer.averaged():
+        agree(ours, average.module)
+    agree(ours, theirs)
+    with pytest.raises(ValueError, match="ema"), optim.SGD().averaged():
+        pass
+
+
+def test_groups() -> None:
+    ours, theirs = pair()
+    ours_trained(
+        ours, optim.AdamW(lr=0.01, weight_decay=0.3, groups={"*.bias": {"weight_decay": 0.0}, "2.*": {"lr": 0.002}})
+    )
+    named = dict(theirs.named_parameters())
+    groups = [
+        {"params": [p for n, p in named.items() if n.endswith("bias")], "weight_decay": 0.0},
+        {"params": [named["2.weight"]], "lr": 0.002},
+        {"params": [named["0.weight"]]},
+    ]
+    theirs_trained(theirs, torch.optim.AdamW(groups, lr=0.01, weight_decay=0.3))
+    agree(ours, theirs)
+    with pytest.raises(ValueError, match=r"momentum"):
+        optim.AdamW(groups={"*": {"momentum": 1}})
+
+
+S = torch.optim.lr_scheduler
+SCHEDULES: dict[str, tuple[schedule.Schedule, Any]] = {
+    "constant": (schedule.constant(0.1), lambda o: S.ConstantLR(o, 1.0)),
+    "step": (schedule.step(0.1, 3, 0.5), lambda o: S.StepLR(o, 3, 0.5)),
+    "multistep": (schedule.multistep(0.1, [2, 5]), lambda o: S.MultiStepLR(o, [2, 5])),
+    "exponential": (schedule.exponential(0.1, 0.9), lambda o: S.ExponentialLR(o, 0.9)),
+    "cosine": (schedule.cosine(0.1, 12, 0.01), lambda o: S.CosineAnnealingLR(o, 12, 0.01)),
+    "one cycle": (schedule.one_cycle(0.1, 12), lambda o: S.OneCycleLR(o, 0.1, 12)),
+}
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+def test_schedule(name: str) -> None:
+    ours, make = SCHEDULES[name]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    reference = make(optimizer)
+    for n in range(11):
+        assert ours(n) == pytest.approx(reference.get_last_lr()[0], rel=1e-6), n
+        optimizer.step()
+        reference.step()
+
+
+def test_a_schedule_in_training() -> None:
+    ours, theirs = pair()
+    ours_trained(ours, optim.SGD(lr=schedule.exponential(0.2, 0.7)))
+    reference = torch.optim.SGD(theirs.parameters(), lr=0.2)
+    theirs_trained(theirs, reference, torch.optim.lr_scheduler.ExponentialLR(reference, 0.7))
+    agree(ours, theirs)
+
+
+def test_warm_up() -> None:
+    rate = schedule.warmup(schedule.cosine(1.0, 10), 4)
+    assert [rate(n) for n in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rate(4) == 1.0
+    assert rate(14) == pytest.approx(0.0)
+
+
+def test_reduce_on_plateau() -> None:
+    ours = schedule.ReduceOnPlateau(0.1, factor=0.5, patience=2)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2)
+    for value in [1.0, 0.9, 0.95, 0.93, 0.92, 0.91, 0.8, 0.85, 0.85, 0.85, 0.85]:
+        ours.update(value)
+        reference.step(value)
+        assert ours(0) == pytest.approx(optimizer.param_groups[0]["lr"])
+    again = schedule.ReduceOnPlateau(0.1, factor=0.5, patience=2)
+    again.set_state(ours.get_state())
+    assert again(0) == ours(0)
+    first, second = optim.SGD(lr=ours), optim.SGD(lr=schedule.ReduceOnPlateau(0.1))
+    second.load_state_dict({k: v.numpy() for k, v in first.state_dict().items()})
+    assert second.learning_rate() == first.learning_rate()
