@@ -184,6 +184,7 @@ def test_dtypes() -> None:
     assert x.dtype == "float32"
     assert x.dtype == np.float32
     assert x.dtype != "float64"
+    assert dl.float64 != None  # noqa: E711  (NumPy takes None for float64)
     assert repr(x.dtype) == "dlcore.float32"
     assert dl.tensor(np.zeros(2), dtype="float64").dtype == np.float64
     assert dl.tensor([1, 2]).dtype == dl.int64

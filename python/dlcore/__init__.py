@@ -23,7 +23,7 @@ from dlcore.dtype import (
     uint8,
 )
 from dlcore.dtype import bool_ as bool
-from dlcore.errors import TraceError
+from dlcore.errors import FileError, TraceError, TrainingError
 from dlcore.functions import *  # noqa: F403
 from dlcore.grad import grad, value_and_grad
 from dlcore.info import info, num_threads, set_num_threads
@@ -33,7 +33,7 @@ from dlcore.train_step import TrainStep, train_step
 
 # Loaded on first use, so that importing dlcore stays quick.
 _LAZY = {
-    "Trainer": "trainer", "History": "trainer", "freeze": "freeze", "Program": "program", "load": "program",
+    "Trainer": "trainer", "History": "history", "freeze": "freeze", "Program": "program", "load": "program",
     "callbacks": "", "data": "", "metrics": "", "plots": "",
 }  # fmt: skip
 
@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Compiled", "DType", "Tensor", "TraceError", "TrainStep", "__version__",
+    "Compiled", "DType", "FileError", "Tensor", "TraceError", "TrainStep", "TrainingError", "__version__",
     "bfloat16", "bool", "compile", "float16", "float32", "float64", "grad", "info",
     "int8", "int32", "int64", "is_training", "nn", "num_threads", "optim", "random",
     "schedule", "seed", "set_num_threads", "train_step", "training", "uint8", "value_and_grad", *functions.__all__,

@@ -34,7 +34,7 @@ class DType:
             return self is other
         if isinstance(other, str):
             return other in (self.name, self.code)
-        if self.numpy is None:
+        if self.numpy is None or other is None:  # NumPy takes None for float64
             return False
         try:
             return bool(np.dtype(other) == self.numpy)  # type: ignore[call-overload]
@@ -70,8 +70,8 @@ def as_dtype(value: Any) -> DType:
     """A DType from itself, its name ("float32" or "f32"), bool/int/float, or NumPy's type; else TypeError."""
     if isinstance(value, DType):
         return value
-    if isinstance(value, str):
-        found = _BY_NAME.get(value)
+    if value is None or isinstance(value, str):
+        found = _BY_NAME.get(value or "")
     elif value in _PYTHON:
         found = _PYTHON[value]
     else:

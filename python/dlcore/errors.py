@@ -22,3 +22,14 @@ def user_frame() -> str:
 
 def trace_error(what: str, remedy: str) -> TraceError:
     return TraceError(f"{user_frame()}: {what} on a traced tensor: its values are not known while tracing; {remedy}")
+
+
+class FileError(OSError, ValueError):
+    """A file that is damaged, or not what it should be; the message names the file and what is wrong with it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: the loss is no longer a number."""

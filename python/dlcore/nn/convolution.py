@@ -73,8 +73,12 @@ def conv2d(
         )
     strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
     kernel = (w.shape[2], w.shape[3])
+    sides = _sides(padding, kernel, dilations, strides)
+    for i in (0, 1):
+        if t.shape[2 + i] + sides[2 * i] + sides[2 * i + 1] < dilations[i] * (kernel[i] - 1) + 1:
+            raise ValueError(f"[conv2d] the kernel {kernel} is larger than the padded image, input shape {t.shape}")
     attrs = {
-        "stride": strides, "padding": _sides(padding, kernel, dilations, strides), "dilation": dilations,
+        "stride": strides, "padding": sides, "dilation": dilations,
         "groups": groups, "layout": "nchw",
     }  # fmt: skip
     return _with_bias(apply1("conv2d", (t, w), attrs), bias)
