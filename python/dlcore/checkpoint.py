@@ -1,0 +1,69 @@
+"""Checkpoints: what training needs to go on with the same bits, as one safetensors file. Random numbers and orders of rows are
+counted, not stored: besides parameters and moments there are only integers and the history."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlcore import random
+from dlcore.errors import FileError
+
+if TYPE_CHECKING:
+    from dlcore.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where training stands: epochs done, batches of the next one done, and what those batches summed up to."""
+
+    epoch: int = 0
+    batch: int = 0
+    sums: dict[str, Any] | None = None
+
+
+def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    from safetensors.numpy import save_file
+
+    at = trainer.position
+    state = {
+        "epoch": at.epoch, "batch": at.batch, "sums": at.sums, "random": random.get_state(),
+        "history": trainer.history.epochs,
+    }  # fmt: skip
+    tensors = {f"model.{k}": np.array(v.numpy()) for k, v in trainer.model.state_dict().items()}
+    tensors |= {f"optimizer.{k}": np.array(v.numpy()) for k, v in trainer.optimizer.state_dict().items()}
+    target = os.fspath(path)
+    save_file(tensors, target + ".part", {"format": "dlcore-checkpoint", "version": "1", "state": json.dumps(state)})
+    os.replace(target + ".part", target)
+
+
+def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise FileNotFoundError(f"no such file: {name}")
+    try:
+        with safe_open(name, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise FileError(name, f"damaged, or no safetensors file: {error}") from None
+    if metadata.get("format") != "dlcore-checkpoint" or metadata.get("version") != "1":
+        raise FileError(name, "no checkpoint of dlcore (format dlcore-checkpoint, version 1)")
+    try:
+        state = json.loads(metadata["state"])
+        position = Position(int(state["epoch"]), int(state["batch"]), state["sums"])
+        numbers = {k: int(v) for k, v in state["random"].items()}
+        epochs = [{str(k): float(v) for k, v in e.items()} for e in state["history"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FileError(name, f"its state does not hold together: {error!r}") from None
+    trainer.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    trainer.optimizer.load_state_dict({k[10:]: v for k, v in tensors.items() if k.startswith("optimizer.")})
+    random.set_state(numbers)
+    trainer.history.epochs = epochs
+    trainer.position = position
