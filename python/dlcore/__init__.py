@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlcore.tensor import Tensor  # first: the functions are written in terms of it
 
@@ -31,9 +31,16 @@ from dlcore.random import seed
 from dlcore.trace import is_training, training
 from dlcore.train_step import TrainStep, train_step
 
+if TYPE_CHECKING:
+    from dlcore import callbacks, data, metrics, plots
+    from dlcore.freezing import freeze
+    from dlcore.history import History
+    from dlcore.program import Program, load
+    from dlcore.trainer import Trainer
+
 # Loaded on first use, so that importing dlcore stays quick.
 _LAZY = {
-    "Trainer": "trainer", "History": "history", "freeze": "freeze", "Program": "program", "load": "program",
+    "Trainer": "trainer", "History": "history", "freeze": "freezing", "Program": "program", "load": "program",
     "callbacks": "", "data": "", "metrics": "", "plots": "",
 }  # fmt: skip
 
@@ -48,8 +55,9 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Compiled", "DType", "FileError", "Tensor", "TraceError", "TrainStep", "TrainingError", "__version__",
-    "bfloat16", "bool", "compile", "float16", "float32", "float64", "grad", "info",
-    "int8", "int32", "int64", "is_training", "nn", "num_threads", "optim", "random",
-    "schedule", "seed", "set_num_threads", "train_step", "training", "uint8", "value_and_grad", *functions.__all__,
+    "Compiled", "DType", "FileError", "History", "Program", "Tensor", "TraceError", "TrainStep", "Trainer",
+    "TrainingError", "__version__", "bfloat16", "bool", "callbacks", "compile", "data", "float16", "float32", "float64",
+    "freeze", "grad", "info", "int8", "int32", "int64", "is_training", "load", "metrics", "nn", "num_threads", "optim",
+    "plots", "random", "schedule", "seed", "set_num_threads", "train_step", "training", "uint8", "value_and_grad",
+    *functions.__all__,
 ]  # fmt: skip
