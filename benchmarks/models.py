@@ -30,7 +30,9 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    def __init__(self, vocabulary: int = 65, tokens: int = 64, width: int = 128, heads: int = 4, layers: int = 4) -> None:
+    def __init__(
+        self, vocabulary: int = 65, tokens: int = 64, width: int = 128, heads: int = 4, layers: int = 4
+    ) -> None:
         super().__init__()
         self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(tokens, width)
         self.blocks = nn.Sequential(*[Block(width, heads) for _ in range(layers)])
@@ -80,8 +82,15 @@ def sequential(n: Any, name: str) -> Any:
     if name == "mlp":
         return n.Sequential(n.Linear(784, 256), n.ReLU(), n.Linear(256, 128), n.ReLU(), n.Linear(128, 10))
     return n.Sequential(
-        n.Conv2d(1, 32, 3, padding=1), n.ReLU(), n.Conv2d(32, 64, 3, padding=1), n.ReLU(), n.MaxPool2d(2), n.Flatten(),
-        n.Linear(64 * 14 * 14, 128), n.ReLU(), n.Linear(128, 10),
+        n.Conv2d(1, 32, 3, padding=1),
+        n.ReLU(),
+        n.Conv2d(32, 64, 3, padding=1),
+        n.ReLU(),
+        n.MaxPool2d(2),
+        n.Flatten(),
+        n.Linear(64 * 14 * 14, 128),
+        n.ReLU(),
+        n.Linear(128, 10),
     )
 
 
@@ -108,12 +117,32 @@ def _torch_sequential(name: str) -> Callable[[], Any]:
 
 
 MODELS = [
-    Model("mlp-small", "MLP 20-64-64-2, batch 32", lambda: sequential(nn, "mlp-small"), _torch_sequential("mlp-small"),
-          _classes((32, 20), 2)),
-    Model("mlp", "MLP 784-256-128-10, batch 64", lambda: sequential(nn, "mlp"), _torch_sequential("mlp"),
-          _classes((64, 784), 10)),
-    Model("cnn", "CNN conv32-conv64-pool-fc128-fc10 on 28×28, batch 64", lambda: sequential(nn, "cnn"),
-          _torch_sequential("cnn"), _classes((64, 1, 28, 28), 10)),
-    Model("gpt", "GPT 4 layers, 4 heads, width 128, 64 tokens, batch 12", GPT, torch_gpt,
-          lambda rng: (rng.integers(0, 65, (12, 64)), rng.integers(0, 65, (12, 64)))),
+    Model(
+        "mlp-small",
+        "MLP 20-64-64-2, batch 32",
+        lambda: sequential(nn, "mlp-small"),
+        _torch_sequential("mlp-small"),
+        _classes((32, 20), 2),
+    ),
+    Model(
+        "mlp",
+        "MLP 784-256-128-10, batch 64",
+        lambda: sequential(nn, "mlp"),
+        _torch_sequential("mlp"),
+        _classes((64, 784), 10),
+    ),
+    Model(
+        "cnn",
+        "CNN conv32-conv64-pool-fc128-fc10 on 28×28, batch 64",
+        lambda: sequential(nn, "cnn"),
+        _torch_sequential("cnn"),
+        _classes((64, 1, 28, 28), 10),
+    ),
+    Model(
+        "gpt",
+        "GPT 4 layers, 4 heads, width 128, 64 tokens, batch 12",
+        GPT,
+        torch_gpt,
+        lambda rng: (rng.integers(0, 65, (12, 64)), rng.integers(0, 65, (12, 64))),
+    ),
 ]

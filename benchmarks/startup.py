@@ -34,7 +34,10 @@ print(time.perf_counter() - begin)
 
 def fresh(code: str, *args: str, times: int = 9) -> float:
     """The least of what `code` prints, each time in a new process."""
-    runs = [subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True, text=True) for _ in range(times)]
+    runs = [
+        subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True, text=True)
+        for _ in range(times)
+    ]
     return min(float(r.stdout) for r in runs)
 
 

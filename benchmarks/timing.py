@@ -15,7 +15,9 @@ class Timing:
     median: float
 
 
-def interleave(candidates: dict[str, Callable[[], object]], seconds: float = 4.0, slice_seconds: float = 0.03) -> dict[str, Timing]:
+def interleave(
+    candidates: dict[str, Callable[[], object]], seconds: float = 4.0, slice_seconds: float = 0.03
+) -> dict[str, Timing]:
     """Times all candidates in turn for about `seconds` in all; each slice repeats short calls to fill `slice_seconds`."""
     repeats: dict[str, int] = {}
     for name, call in candidates.items():

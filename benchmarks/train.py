@@ -101,7 +101,10 @@ def main() -> None:
             times = interleave(candidates(model), args.seconds)
             ours, theirs = times["dlcore"], times.get("PyTorch")
             ratio = f"{theirs.best / ours.best:.2f} ({theirs.median / ours.median:.2f})" if theirs else "–"
-            print(f"| {model.what} | {threads} | {show(ours.best)} | {show(theirs.best) if theirs else '–'} | {ratio} |", flush=True)
+            print(
+                f"| {model.what} | {threads} | {show(ours.best)} | {show(theirs.best) if theirs else '–'} | {ratio} |",
+                flush=True,
+            )
             rows.append({"model": model.name, "threads": threads, **{k: vars(t) for k, t in times.items()}})
     if args.json:
         args.json.write_text(json.dumps({"machine": dl.info(), "rows": rows}, indent=1, default=str))

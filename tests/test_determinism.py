@@ -30,7 +30,9 @@ def train(entry: Entry, isa: str, threads: int, make: Callable[[], optim.Optimiz
 
 
 @pytest.mark.parametrize("entry", ZOO, ids=lambda e: e.name)
-@pytest.mark.parametrize("make", [lambda: optim.AdamW(lr=1e-2), lambda: optim.SGD(lr=0.05, momentum=0.9)], ids=["adamw", "sgd"])
+@pytest.mark.parametrize(
+    "make", [lambda: optim.AdamW(lr=1e-2), lambda: optim.SGD(lr=0.05, momentum=0.9)], ids=["adamw", "sgd"]
+)
 def test_training_gives_the_same_bits(entry: Entry, make: Callable[[], optim.Optimizer]) -> None:
     want = train(entry, ISAS[-1], 1, make)
     for isa in ISAS:

@@ -34,8 +34,15 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    def __init__(self, vocabulary: int = 65, tokens: int = 16, width: int = 32, heads: int = 4, layers: int = 2,
-                 dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        vocabulary: int = 65,
+        tokens: int = 16,
+        width: int = 32,
+        heads: int = 4,
+        layers: int = 2,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(tokens, width)
         self.blocks = nn.Sequential(*[Block(width, heads, dropout) for _ in range(layers)])
@@ -52,9 +59,19 @@ def mlp() -> nn.Module:
 
 def cnn() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.GELU(), nn.Dropout(0.3),
-        nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16 * 3 * 3, 10),
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1),
+        nn.BatchNorm2d(16),
+        nn.GELU(),
+        nn.Dropout(0.3),
+        nn.Conv2d(16, 16, 3, padding=1, groups=16),
+        nn.SiLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * 3 * 3, 10),
     )
 
 
@@ -63,7 +80,9 @@ def gpt() -> nn.Module:
 
 
 def token_loss(logits: dl.Tensor, labels: dl.Tensor) -> dl.Tensor:
-    return nn.functional.cross_entropy(logits.reshape(math.prod(logits.shape[:-1]), logits.shape[-1]), labels.reshape(-1))
+    return nn.functional.cross_entropy(
+        logits.reshape(math.prod(logits.shape[:-1]), logits.shape[-1]), labels.reshape(-1)
+    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dlcore.compile import compile
 from dlcore.data.dataset import ArrayDataset, refuse_sealed, require_finite
 from dlcore.data.loader import DataLoader
 from dlcore.errors import TrainingError
-from dlcore.freeze import freeze
+from dlcore.freezing import freeze
 from dlcore.history import History
 from dlcore.metrics import Accumulator, Metric, find
 from dlcore.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss

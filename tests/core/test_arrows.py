@@ -58,6 +58,9 @@ def test_vector_kernels_share_no_inline_code_with_the_rest() -> None:
 
 
 def test_files_are_one_idea() -> None:
-    long = [f"{p.relative_to(ROOT)}: {n} lines" for p in [*SOURCES, *sorted((ROOT / "python").rglob("*.py"))]
-            if (n := len(p.read_text().splitlines())) > 520]
+    long = [
+        f"{p.relative_to(ROOT)}: {n} lines"
+        for p in [*SOURCES, *sorted((ROOT / "python").rglob("*.py"))]
+        if (n := len(p.read_text().splitlines())) > 520
+    ]
     assert not long, "\n".join(long)

@@ -22,7 +22,9 @@ def test_a_loaded_library_serves_an_op(tmp_path: Path) -> None:
     installed = Path(dlcore.__file__).parent / "include"
     headers = installed if installed.exists() else Path(__file__).parents[2] / "csrc"
     library = tmp_path / "toy.so"
-    subprocess.run([compiler, "-std=c++20", "-O1", "-shared", "-fPIC", f"-I{headers}", str(SOURCE), "-o", str(library)], check=True)
+    subprocess.run(
+        [compiler, "-std=c++20", "-O1", "-shared", "-fPIC", f"-I{headers}", str(SOURCE), "-o", str(library)], check=True
+    )
     script = """
 import sys, numpy as np
 from dlcore import _core

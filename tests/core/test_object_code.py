@@ -13,12 +13,30 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ISA = ROOT / "csrc/kernels/cpu/isa"
-COMMON = ["-std=c++20", "-O3", "-DNDEBUG", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-ffunction-sections",
-          "-fvisibility=hidden", "-fPIC", f"-I{ROOT / 'csrc'}"]
+COMMON = [
+    "-std=c++20",
+    "-O3",
+    "-DNDEBUG",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffunction-sections",
+    "-fvisibility=hidden",
+    "-fPIC",
+    f"-I{ROOT / 'csrc'}",
+]
 FLAGS = {
     "avx2": ["-DDLCORE_ISA=avx2", "-mavx2", "-mfma"],
-    "avx512": ["-DDLCORE_ISA=avx512", "-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl",
-               "-mprefer-vector-width=512"],
+    "avx512": [
+        "-DDLCORE_ISA=avx512",
+        "-mavx2",
+        "-mfma",
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mprefer-vector-width=512",
+    ],
 }
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
 
@@ -29,8 +47,9 @@ pytestmark = [
 
 
 def assembly(source: Path, isa: str) -> list[str]:
-    text = subprocess.run([str(COMPILER), *COMMON, *FLAGS[isa], "-S", "-o", "-", str(source)], check=True, capture_output=True,
-                          text=True).stdout
+    text = subprocess.run(
+        [str(COMPILER), *COMMON, *FLAGS[isa], "-S", "-o", "-", str(source)], check=True, capture_output=True, text=True
+    ).stdout
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

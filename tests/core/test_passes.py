@@ -28,8 +28,10 @@ def cnn() -> _core.Graph:
     h = g.input("x", "f32", [4, 3, 8, 8])
     params = []
     for i, (c, o) in enumerate([(3, 8), (8, 16)]):
-        w, b, gamma, beta = (g.param(f"{i}.{n}", "f32", s) for n, s in
-                             [("w", (o, c, 3, 3)), ("b", (o,)), ("gamma", (o,)), ("beta", (o,))])
+        w, b, gamma, beta = (
+            g.param(f"{i}.{n}", "f32", s)
+            for n, s in [("w", (o, c, 3, 3)), ("b", (o,)), ("gamma", (o,)), ("beta", (o,))]
+        )
         params += [w, b, gamma, beta]
         h = emit(g, "add", emit(g, "conv2d", h, w, **CONV), emit(g, "reshape", b, shape=[o, 1, 1]))
         h = emit(g, "relu", emit(g, "batch_norm", h, gamma, beta, axis=1, eps=1e-5))
@@ -73,10 +75,17 @@ def test_fusion_never_closes_a_cycle() -> None:
     assert ops(f) == ["fused", "matmul", "fused"]
 
 
-@pytest.mark.parametrize(("op", "value", "gone"), [
-    ("add", 0.0, True), ("sub", 0.0, True), ("mul", 1.0, True), ("div", 1.0, True),
-    ("mul", 0.0, False), ("pow", 1.0, False),
-])
+@pytest.mark.parametrize(
+    ("op", "value", "gone"),
+    [
+        ("add", 0.0, True),
+        ("sub", 0.0, True),
+        ("mul", 1.0, True),
+        ("div", 1.0, True),
+        ("mul", 0.0, False),
+        ("pow", 1.0, False),
+    ],
+)
 def test_neutral_elements_vanish(op: str, value: float, gone: bool) -> None:
     g = _core.Graph()
     x = g.input("x", "f32", [3])
@@ -190,11 +199,14 @@ def test_gradients_where_none_flows_are_zeros() -> None:
         assert g.shape(d) == g.shape(v)
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda g, x, i: (x, [x]), "must be a scalar"),
-    (lambda g, x, i: (emit(g, "sum", x, axes=[0], keepdims=0), [i]), "i64"),
-    (lambda g, x, i: (i, [x]), "float"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda g, x, i: (x, [x]), "must be a scalar"),
+        (lambda g, x, i: (emit(g, "sum", x, axes=[0], keepdims=0), [i]), "i64"),
+        (lambda g, x, i: (i, [x]), "float"),
+    ],
+)
 def test_grad_says_what_is_wrong(make, message: str) -> None:  # type: ignore[no-untyped-def]
     g = _core.Graph()
     x, i = g.input("x", "f32", [2]), g.input("i", "i64", [2])

@@ -63,13 +63,23 @@ class Builder:
             if what == "conv":
                 o, k = self.draw(st.sampled_from([1, 3, 8])), self.draw(st.sampled_from([1, 3]))
                 weight = self.param((o, c, k, k))
-                self.images.append(self.emit("conv2d", [x, weight], stride=[1, 1], padding=[k // 2] * 4, dilation=[1, 1],
-                                             groups=1, layout="nchw"))
+                self.images.append(
+                    self.emit(
+                        "conv2d",
+                        [x, weight],
+                        stride=[1, 1],
+                        padding=[k // 2] * 4,
+                        dilation=[1, 1],
+                        groups=1,
+                        layout="nchw",
+                    )
+                )
             elif what == "pool" and min(h, w) >= 2:
                 op = self.draw(st.sampled_from(["max_pool2d", "avg_pool2d"]))
                 extra = {"dilation": [1, 1]} if op == "max_pool2d" else {"count_include_pad": 1}
-                self.images.append(self.emit(op, [x], kernel=[2, 2], stride=[2, 2], padding=[0] * 4, ceil=0, layout="nchw",
-                                             **extra))
+                self.images.append(
+                    self.emit(op, [x], kernel=[2, 2], stride=[2, 2], padding=[0] * 4, ceil=0, layout="nchw", **extra)
+                )
             elif what == "norm" and n * h * w > 1:
                 self.images.append(self.emit("batch_norm", [x, self.param((c,)), self.param((c,))], axis=1, eps=1e-5))
             elif what == "bias":
@@ -104,7 +114,9 @@ def graphs(draw: st.DrawFn) -> tuple[_core.Graph, list[tuple[int, ...]]]:
     b = Builder(draw)
     b.rows.append(b.input((draw(st.sampled_from([1, 5, 16])), draw(st.sampled_from([1, 6, 33])))))
     if draw(st.booleans()):
-        b.images.append(b.input((draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 3, 8])), 6, draw(st.sampled_from([5, 8])))))
+        b.images.append(
+            b.input((draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 3, 8])), 6, draw(st.sampled_from([5, 8]))))
+        )
     for _ in range(draw(st.integers(1, 14))):
         b.step()
     out = b.pick(b.images + b.rows)
@@ -140,7 +152,9 @@ def run(g: _core.Graph, shapes: list[tuple[int, ...]], steps: int = 2, **options
 common = settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
-@pytest.mark.parametrize("passes", [["simplify"], ["fold"], ["layout"], ["fuse"], None], ids=lambda p: p[0] if p else "all")
+@pytest.mark.parametrize(
+    "passes", [["simplify"], ["fold"], ["layout"], ["fuse"], None], ids=lambda p: p[0] if p else "all"
+)
 @common
 @given(graphs())
 def test_optimised_is_unoptimised(passes: list[str] | None, drawn: tuple[_core.Graph, list[tuple[int, ...]]]) -> None:

@@ -43,27 +43,30 @@ def test_built_graph_prints_the_golden_text() -> None:
     assert g.text() == GOLDEN
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("dlcore 1", "dlcore 9", "line 1"),
-    ("matmul(%0, %2)", "matmul(%0, %77)", "line 6"),
-    ("matmul(%0, %2)", "matmul(%0, %6)", "line 6"),
-    ("matmul(", "no_such_op(", "no_such_op"),
-    ("f32[64,10] = add", "f32[64,11] = add", "add"),
-    ("f32[64,10] = add", "f99[64,10] = add", "f99"),
-    ("f32[10,784] = param", "f32[10,-784] = param", "line 4"),
-    ("f32[10,784] = param", "f32[99999999999,99999999999] = param", "line 4"),
-    ("f32[10,784] = param", "f32[10,99999999999999999999999] = param", "line 4"),
-    ('"bias"', '"elsewhere"', "elsewhere"),
-    ("axes=[0]", "axes=[7]", "axis"),
-    ("axes=[0]", "axes=[0", "line 9"),
-    ("axes=[0]", "axes=[0,0]", "axes"),
-    ("update %2 = %10", "update %0 = %10", "update"),
-    ("update %2 = %10", "update %2 = %8", "0.weight"),
-    ("update %2 = %10", "update %2 = %10\nupdate %2 = %10", "0.weight"),
-    ('input "labels"', 'input "x"', "x"),
-    ("%10: f32", "%9: f32", "%9"),
-    ('output "loss" %8', 'output "loss" %800', "800"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("dlcore 1", "dlcore 9", "line 1"),
+        ("matmul(%0, %2)", "matmul(%0, %77)", "line 6"),
+        ("matmul(%0, %2)", "matmul(%0, %6)", "line 6"),
+        ("matmul(", "no_such_op(", "no_such_op"),
+        ("f32[64,10] = add", "f32[64,11] = add", "add"),
+        ("f32[64,10] = add", "f99[64,10] = add", "f99"),
+        ("f32[10,784] = param", "f32[10,-784] = param", "line 4"),
+        ("f32[10,784] = param", "f32[99999999999,99999999999] = param", "line 4"),
+        ("f32[10,784] = param", "f32[10,99999999999999999999999] = param", "line 4"),
+        ('"bias"', '"elsewhere"', "elsewhere"),
+        ("axes=[0]", "axes=[7]", "axis"),
+        ("axes=[0]", "axes=[0", "line 9"),
+        ("axes=[0]", "axes=[0,0]", "axes"),
+        ("update %2 = %10", "update %0 = %10", "update"),
+        ("update %2 = %10", "update %2 = %8", "0.weight"),
+        ("update %2 = %10", "update %2 = %10\nupdate %2 = %10", "0.weight"),
+        ('input "labels"', 'input "x"', "x"),
+        ("%10: f32", "%9: f32", "%9"),
+        ('output "loss" %8', 'output "loss" %800', "800"),
+    ],
+)
 def test_wrong_text_is_refused_with_the_reason(old: str, new: str, message: str) -> None:
     assert old in GOLDEN
     with pytest.raises((ValueError, TypeError, KeyError)) as error:
@@ -90,7 +93,10 @@ def test_damaged_text_never_crashes() -> None:
                     text[at], text[other] = text[other], text[at]
         try:
             g = _core.Graph.parse("".join(text), BIAS)
-            assert _core.Graph.parse(g.text(), {n: g.const_data(n) for r, n, _ in g.leaves() if r == "const"}).text() == g.text()
+            assert (
+                _core.Graph.parse(g.text(), {n: g.const_data(n) for r, n, _ in g.leaves() if r == "const"}).text()
+                == g.text()
+            )
         except (ValueError, TypeError, KeyError):
             refused += 1
     assert refused > 1500

@@ -132,7 +132,14 @@ BINARY: dict[str, tuple[Callable[..., Any], str]] = {
     "maximum": (np.maximum, "distinct"),
     "minimum": (np.minimum, "distinct"),
 }
-SHAPES = [((4, 33), (4, 33)), ((6, 10), (10,)), ((2, 5, 4, 4), (1, 5, 1, 1)), ((7, 19), (7, 1)), ((), (9,)), ((5, 1), (1, 6))]
+SHAPES = [
+    ((4, 33), (4, 33)),
+    ((6, 10), (10,)),
+    ((2, 5, 4, 4), (1, 5, 1, 1)),
+    ((7, 19), (7, 1)),
+    ((), (9,)),
+    ((5, 1), (1, 6)),
+]
 for _op, (_fn, _fill) in BINARY.items():
     for _a, _b in SHAPES:
         if _fill == "distinct":
@@ -142,8 +149,14 @@ for _op, (_fn, _fill) in BINARY.items():
 case("pow", Arg((4, 9), "positive"), Arg((4, 9)), expect=np.power, grad=(0, 1), tolerance=4e-6)
 case("pow", Arg((4, 9), "positive"), Arg((), "=2"), expect=np.power, grad=(0,))
 case("remainder", Arg((4, 9), "away"), Arg((4, 9), "positive"), expect=np.mod, tolerance=1e-5)
-for _op, _fn in {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-                 "ge": np.greater_equal}.items():
+for _op, _fn in {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}.items():
     case(_op, Arg((4, 33), "away"), Arg((33,), "away"), expect=_fn)
     case(_op, Arg((4, 33), "index", 3, "i64"), Arg((33,), "index", 3, "i64"), expect=_fn, label="i64")
 for _op, _fn in {"logical_and": np.logical_and, "logical_or": np.logical_or, "logical_xor": np.logical_xor}.items():
@@ -154,8 +167,15 @@ case("cast", (5, 9), dtype="f64", expect=lambda x: x, grad=(0,))
 case("cast", Arg((5, 9), "away"), dtype="i64", expect=np.trunc)
 case("cast", Arg((5, 9), "bool"), dtype="f32", expect=lambda x: x.astype(float))
 case("cast", Arg((5, 9), "index", 200, "u8"), dtype="f32", expect=lambda x: x.astype(float))
-case("fused", (4, 33), (33,), code="t0=mul(x0,x1);t1=add(t0,#0.5);t2=relu(t1);out t2,t0", label="chain",
-     expect=lambda x, y: (np.maximum(x * y + 0.5, 0), x * y), tolerance=4e-6)
+case(
+    "fused",
+    (4, 33),
+    (33,),
+    code="t0=mul(x0,x1);t1=add(t0,#0.5);t2=relu(t1);out t2,t0",
+    label="chain",
+    expect=lambda x, y: (np.maximum(x * y + 0.5, 0), x * y),
+    tolerance=4e-6,
+)
 
 # Sources.
 case("full", value=2.5, shape=[3, 4], dtype="f32", expect=lambda: np.full((3, 4), 2.5))
@@ -166,43 +186,93 @@ case("dropout", (6, 35), Arg((2,), "key", dtype="i64"), p=0.3, site=2, grad=(0,)
 
 # Shape.
 case("reshape", (4, 6), shape=[3, 8], expect=lambda x: x.reshape(3, 8), grad=(0,))
-for _shape, _perm in (((5, 7), (1, 0)), ((3, 5, 7), (0, 2, 1)), ((2, 3, 4, 5), (0, 2, 3, 1)), ((2, 4, 5, 3), (0, 3, 1, 2)),
-                      ((2, 5, 3, 8), (0, 2, 1, 3)), ((33, 65), (1, 0))):
-    case("transpose", _shape, perm=list(_perm), grad=(0,), label="".join(map(str, _perm)),
-         expect=lambda x, p=_perm: np.transpose(x, p))
+for _shape, _perm in (
+    ((5, 7), (1, 0)),
+    ((3, 5, 7), (0, 2, 1)),
+    ((2, 3, 4, 5), (0, 2, 3, 1)),
+    ((2, 4, 5, 3), (0, 3, 1, 2)),
+    ((2, 5, 3, 8), (0, 2, 1, 3)),
+    ((33, 65), (1, 0)),
+):
+    case(
+        "transpose",
+        _shape,
+        perm=list(_perm),
+        grad=(0,),
+        label="".join(map(str, _perm)),
+        expect=lambda x, p=_perm: np.transpose(x, p),
+    )
 case("broadcast_to", (5, 1), shape=[3, 5, 4], expect=lambda x: np.broadcast_to(x, (3, 5, 4)), grad=(0,))
 case("reverse", (3, 9), axes=[1], expect=lambda x: x[:, ::-1], grad=(0,))
 case("slice", (6, 20), start=[1, 2], stop=[5, 19], step=[1, 3], expect=lambda x: x[1:5, 2:19:3], grad=(0,))
-case("pad", (3, 5), low=[1, 2], high=[0, 3], interior=[0, 0], value=1.5, grad=(0,),
-     expect=lambda x: np.pad(x, ((1, 0), (2, 3)), constant_values=1.5))
+case(
+    "pad",
+    (3, 5),
+    low=[1, 2],
+    high=[0, 3],
+    interior=[0, 0],
+    value=1.5,
+    grad=(0,),
+    expect=lambda x: np.pad(x, ((1, 0), (2, 3)), constant_values=1.5),
+)
 case("concat", (2, 3, 4), (2, 5, 4), axis=1, expect=lambda a, b: np.concatenate([a, b], 1), grad=(0, 1))
 
 # Reductions: trailing, leading, middle, all, none.
 for _axes in ([1], [0], [0, 1], [2], [0, 2], [1, 2], [0, 1, 2], []):
     for _op, _fn in (("sum", np.sum), ("max", np.max), ("min", np.min)):
-        case(_op, Arg((4, 7, 37), "distinct" if _op != "sum" else "normal"), axes=_axes, keepdims=len(_axes) % 2,
-             label="".join(map(str, _axes)), grad=(0,), tolerance=1e-5,
-             expect=lambda x, f=_fn, a=tuple(_axes), k=bool(len(_axes) % 2): f(x, axis=a, keepdims=k) if a else x)
+        case(
+            _op,
+            Arg((4, 7, 37), "distinct" if _op != "sum" else "normal"),
+            axes=_axes,
+            keepdims=len(_axes) % 2,
+            label="".join(map(str, _axes)),
+            grad=(0,),
+            tolerance=1e-5,
+            expect=lambda x, f=_fn, a=tuple(_axes), k=bool(len(_axes) % 2): f(x, axis=a, keepdims=k) if a else x,
+        )
 case("sum", (3, 1500), axes=[1], keepdims=0, expect=lambda x: x.sum(1), tolerance=1e-5)
 case("sum", (1300, 5), axes=[0], keepdims=0, expect=lambda x: x.sum(0), tolerance=1e-5)
 case("argmax", Arg((5, 19), "distinct"), axis=1, keepdims=0, expect=lambda x: x.argmax(1))
 case("argmin", Arg((5, 19), "distinct"), axis=0, keepdims=1, expect=lambda x: x.argmin(0)[None])
 case("cumsum", (3, 21), axis=1, reverse=0, expect=lambda x: np.cumsum(x, 1), grad=(0,), tolerance=1e-5)
 case("cumsum", (21, 3), axis=0, reverse=1, expect=lambda x: np.cumsum(x[::-1], 0)[::-1], grad=(0,), tolerance=1e-5)
-case("sort", Arg((4, 23), "distinct"), axis=1, descending=0, grad=(0,), second=False,
-     expect=lambda x: (np.sort(x, 1), np.argsort(x, 1, kind="stable")))
+case(
+    "sort",
+    Arg((4, 23), "distinct"),
+    axis=1,
+    descending=0,
+    grad=(0,),
+    second=False,
+    expect=lambda x: (np.sort(x, 1), np.argsort(x, 1, kind="stable")),
+)
 
 # Products: every transposition, tails, vectors, batches, broadcast batches.
 for _ta in (0, 1):
     for _tb in (0, 1):
         for _m, _n, _k in ((5, 7, 3), (33, 65, 40), (1, 17, 9), (19, 1, 8), (64, 10, 128), (100, 70, 500)):
-            case("matmul", (_k, _m) if _ta else (_m, _k), (_n, _k) if _tb else (_k, _n), transpose_a=_ta, transpose_b=_tb,
-                 label=f"t{_ta}{_tb}", grad=(0, 1) if _m * _n * _k < 9000 else (), tolerance=1e-5,
-                 expect=lambda a, b, ta=_ta, tb=_tb: (a.T if ta else a) @ (b.T if tb else b))
+            case(
+                "matmul",
+                (_k, _m) if _ta else (_m, _k),
+                (_n, _k) if _tb else (_k, _n),
+                transpose_a=_ta,
+                transpose_b=_tb,
+                label=f"t{_ta}{_tb}",
+                grad=(0, 1) if _m * _n * _k < 9000 else (),
+                tolerance=1e-5,
+                expect=lambda a, b, ta=_ta, tb=_tb: (a.T if ta else a) @ (b.T if tb else b),
+            )
 case("matmul", (3, 4, 5), (3, 5, 6), transpose_a=0, transpose_b=0, expect=np.matmul, grad=(0, 1), tolerance=1e-5)
 case("matmul", (2, 3, 4, 5), (5, 6), transpose_a=0, transpose_b=0, expect=np.matmul, grad=(0, 1), tolerance=1e-5)
-case("matmul", (3, 1, 4, 5), (2, 6, 5), transpose_a=0, transpose_b=1, grad=(0, 1), tolerance=1e-5,
-     expect=lambda a, b: a @ np.swapaxes(b, -1, -2))
+case(
+    "matmul",
+    (3, 1, 4, 5),
+    (2, 6, 5),
+    transpose_a=0,
+    transpose_b=1,
+    grad=(0, 1),
+    tolerance=1e-5,
+    expect=lambda a, b: a @ np.swapaxes(b, -1, -2),
+)
 case("matmul", (4, 0), (0, 3), transpose_a=0, transpose_b=0, expect=np.matmul)
 
 
@@ -210,8 +280,18 @@ def conv_out(size: int, kernel: int, stride: int, low: int, high: int, dilation:
     return (size + low + high - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def conv(n: int, c: int, h: int, w: int, o: int, k: tuple[int, int], stride: int = 1, pad: int = 0, dilation: int = 1,
-         groups: int = 1) -> None:
+def conv(
+    n: int,
+    c: int,
+    h: int,
+    w: int,
+    o: int,
+    k: tuple[int, int],
+    stride: int = 1,
+    pad: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> None:
     """The three directions in both layouts."""
     oh, ow = (conv_out(s, kk, stride, pad, pad, dilation) for s, kk in zip((h, w), k, strict=True))
     common = {"stride": [stride, stride], "padding": [pad] * 4, "dilation": [dilation, dilation], "groups": groups}
@@ -223,9 +303,28 @@ def conv(n: int, c: int, h: int, w: int, o: int, k: tuple[int, int], stride: int
         small = math.prod(y) * math.prod(weight[1:]) < 60_000
         two = (0, 1) if small else ()
         case("conv2d", x, weight, **common, layout=layout, label=label, grad=two, tolerance=1e-5)
-        case("conv2d_backward_data", y, weight, **common, layout=layout, input_size=[h, w], label=label, grad=two,
-             tolerance=1e-5)
-        case("conv2d_backward_weight", x, y, **common, layout=layout, kernel=list(k), label=label, grad=two, tolerance=1e-5)
+        case(
+            "conv2d_backward_data",
+            y,
+            weight,
+            **common,
+            layout=layout,
+            input_size=[h, w],
+            label=label,
+            grad=two,
+            tolerance=1e-5,
+        )
+        case(
+            "conv2d_backward_weight",
+            x,
+            y,
+            **common,
+            layout=layout,
+            kernel=list(k),
+            label=label,
+            grad=two,
+            tolerance=1e-5,
+        )
 
 
 conv(2, 3, 6, 7, 4, (3, 3), pad=1)
@@ -240,26 +339,64 @@ conv(1, 2, 1, 12, 3, (1, 4), stride=1)
 
 for _n, _c, _h, _w, _o, _pad in ((2, 5, 7, 9, 37, 1), (1, 16, 4, 4, 16, 1), (2, 40, 9, 8, 20, 0), (9, 16, 5, 6, 18, 2)):
     _x, _y = (_n, _h, _w, _c), (_n, _h + 2 * _pad - 2, _w + 2 * _pad - 2, _o)
-    _more = {"stride": [1, 1], "padding": [_pad] * 4, "dilation": [1, 1], "groups": 1, "layout": "nhwc",
-             "algorithm": "winograd4", "label": f"winograd-p{_pad}", "tolerance": 1e-5}
+    _more = {
+        "stride": [1, 1],
+        "padding": [_pad] * 4,
+        "dilation": [1, 1],
+        "groups": 1,
+        "layout": "nhwc",
+        "algorithm": "winograd4",
+        "label": f"winograd-p{_pad}",
+        "tolerance": 1e-5,
+    }
     case("conv2d", _x, (_o, _c, 3, 3), **_more)
     case("conv2d_backward_data", _y, (_o, _c, 3, 3), **_more, input_size=[_h, _w])
     case("conv2d_backward_weight", _x, _y, **_more, kernel=[3, 3])
 
 # Pooling.
 for _layout in ("nchw", "nhwc"):
-    for _shape, _k, _s, _p, _ceil in (((2, 3, 6, 8), 2, 2, 0, 0), ((2, 3, 7, 7), 3, 2, 1, 0), ((1, 17, 7, 6), 3, 1, 1, 0),
-                                      ((2, 3, 7, 8), 2, 2, 0, 1)):
+    for _shape, _k, _s, _p, _ceil in (
+        ((2, 3, 6, 8), 2, 2, 0, 0),
+        ((2, 3, 7, 7), 3, 2, 1, 0),
+        ((1, 17, 7, 6), 3, 1, 1, 0),
+        ((2, 3, 7, 8), 2, 2, 0, 1),
+    ):
         _n, _c, _h, _w = _shape
         _x = _shape if _layout == "nchw" else (_n, _h, _w, _c)
         _common = {"kernel": [_k, _k], "stride": [_s, _s], "padding": [_p] * 4, "ceil": _ceil, "layout": _layout}
-        case("max_pool2d", Arg(_x, "distinct"), **_common, dilation=[1, 1], grad=(0,), label=f"{_layout}-k{_k}s{_s}c{_ceil}")
+        case(
+            "max_pool2d",
+            Arg(_x, "distinct"),
+            **_common,
+            dilation=[1, 1],
+            grad=(0,),
+            label=f"{_layout}-k{_k}s{_s}c{_ceil}",
+        )
         case("avg_pool2d", _x, **_common, count_include_pad=1, grad=(0,), label=f"{_layout}-k{_k}s{_s}c{_ceil}")
     _y, _xs = ((2, 3, 4, 4), (2, 3, 8, 8)) if _layout == "nchw" else ((2, 4, 4, 3), (2, 8, 8, 3))
-    case("max_pool2d_backward", _y, Arg(_y, "index", 64, "i32"), input_size=[8, 8], layout=_layout, grad=(0,), label=_layout)
+    case(
+        "max_pool2d_backward",
+        _y,
+        Arg(_y, "index", 64, "i32"),
+        input_size=[8, 8],
+        layout=_layout,
+        grad=(0,),
+        label=_layout,
+    )
     case("max_pool2d_gather", _xs, Arg(_y, "index", 64, "i32"), layout=_layout, grad=(0,), label=_layout)
-    case("avg_pool2d_backward", _y, kernel=[2, 2], stride=[2, 2], padding=[0] * 4, ceil=0, count_include_pad=1,
-         input_size=[8, 8], layout=_layout, grad=(0,), label=_layout)
+    case(
+        "avg_pool2d_backward",
+        _y,
+        kernel=[2, 2],
+        stride=[2, 2],
+        padding=[0] * 4,
+        ceil=0,
+        count_include_pad=1,
+        input_size=[8, 8],
+        layout=_layout,
+        grad=(0,),
+        label=_layout,
+    )
 
 
 def softmax(x: Array) -> Array:
@@ -271,32 +408,88 @@ def softmax(x: Array) -> Array:
 for _d in (10, 65, 1, 300):
     case("softmax", (6, _d), expect=softmax, grad=(0,), tolerance=4e-6)
     case("log_softmax", (6, _d), expect=lambda x: np.log(softmax(x)), grad=(0,), tolerance=4e-6)
-    case("softmax_backward", Arg((6, _d), "positive"), (6, _d), grad=(0, 1), tolerance=1e-5,
-         expect=lambda y, g: y * (g - (g * y).sum(-1, keepdims=True)))
-    case("log_softmax_backward", (6, _d), (6, _d), grad=(0, 1), tolerance=1e-5,
-         expect=lambda y, g: g - np.exp(y) * g.sum(-1, keepdims=True))
+    case(
+        "softmax_backward",
+        Arg((6, _d), "positive"),
+        (6, _d),
+        grad=(0, 1),
+        tolerance=1e-5,
+        expect=lambda y, g: y * (g - (g * y).sum(-1, keepdims=True)),
+    )
+    case(
+        "log_softmax_backward",
+        (6, _d),
+        (6, _d),
+        grad=(0, 1),
+        tolerance=1e-5,
+        expect=lambda y, g: g - np.exp(y) * g.sum(-1, keepdims=True),
+    )
     case("layer_norm", (6, _d), (_d,), (_d,), dims=1, eps=1e-5, grad=(0, 1, 2) if _d > 1 else (), tolerance=3e-5)
-    case("layer_norm_backward", (6, _d), (6, _d), (_d,), (6,), Arg((6,), "positive"), dims=1, grad=(0, 1, 2, 3, 4),
-         tolerance=3e-5)
+    case(
+        "layer_norm_backward",
+        (6, _d),
+        (6, _d),
+        (_d,),
+        (6,),
+        Arg((6,), "positive"),
+        dims=1,
+        grad=(0, 1, 2, 3, 4),
+        tolerance=3e-5,
+    )
 case("layer_norm", (3, 4, 6), (4, 6), (4, 6), dims=2, eps=1e-5, grad=(0, 1, 2), tolerance=1e-5)
 for _smooth in (0.0, 0.1):
     _more = {"label_smoothing": _smooth, "ignore_index": -100, "label": f"s{_smooth}"}
     case("cross_entropy", (7, 10), Arg((7,), "index", 10, "i64"), **_more, grad=(0,), tolerance=4e-6)
-    case("cross_entropy_backward", (7, 10), Arg((7,), "index", 10, "i64"), Arg((7,), "positive"), (7,), **_more,
-         grad=(0, 2, 3), tolerance=1e-5)
+    case(
+        "cross_entropy_backward",
+        (7, 10),
+        Arg((7,), "index", 10, "i64"),
+        Arg((7,), "positive"),
+        (7,),
+        **_more,
+        grad=(0, 2, 3),
+        tolerance=1e-5,
+    )
 for _shape, _axis in (((8, 5), 1), ((4, 3, 5, 6), 1), ((4, 5, 6, 3), 3), ((4, 9, 9, 20), 3), ((11, 4, 9, 7), 1)):
     _c = _shape[_axis]
     case("batch_norm", _shape, (_c,), (_c,), axis=_axis, eps=1e-5, grad=(0, 1, 2), tolerance=2e-5, label=f"a{_axis}")
-    case("batch_norm_backward", _shape, _shape, (_c,), (_c,), Arg((_c,), "positive"), axis=_axis, eps=1e-5,
-         grad=(0, 1, 2, 3, 4), tolerance=2e-5, label=f"a{_axis}")
-for _b, _h, _t, _s, _d, _causal in ((2, 2, 5, 5, 4, 0), (1, 2, 9, 9, 16, 1), (1, 1, 4, 7, 8, 1), (1, 2, 40, 40, 32, 1),
-                                    (1, 1, 33, 70, 24, 0), (1, 1, 3, 3, 1, 1)):
+    case(
+        "batch_norm_backward",
+        _shape,
+        _shape,
+        (_c,),
+        (_c,),
+        Arg((_c,), "positive"),
+        axis=_axis,
+        eps=1e-5,
+        grad=(0, 1, 2, 3, 4),
+        tolerance=2e-5,
+        label=f"a{_axis}",
+    )
+for _b, _h, _t, _s, _d, _causal in (
+    (2, 2, 5, 5, 4, 0),
+    (1, 2, 9, 9, 16, 1),
+    (1, 1, 4, 7, 8, 1),
+    (1, 2, 40, 40, 32, 1),
+    (1, 1, 33, 70, 24, 0),
+    (1, 1, 3, 3, 1, 1),
+):
     _q, _kv = (_b, _h, _t, _d), (_b, _h, _s, _d)
     _more = {"scale": 1 / math.sqrt(_d), "causal": _causal, "label": f"c{_causal}"}
     _small = _t * _s < 200
     case("attention", _q, _kv, _kv, **_more, grad=(0, 1, 2) if _small else (), tolerance=1e-5)
-    case("attention_backward", _q, _q, _kv, _kv, _q, Arg(_q[:3], "=3"), **_more, grad=(0, 1, 2, 3) if _small else (),
-         tolerance=2e-5)
+    case(
+        "attention_backward",
+        _q,
+        _q,
+        _kv,
+        _kv,
+        _q,
+        Arg(_q[:3], "=3"),
+        **_more,
+        grad=(0, 1, 2, 3) if _small else (),
+        tolerance=2e-5,
+    )
 
 # Indexing.
 case("take", (9, 5), Arg((4, 3), "index", 9, "i64"), expect=lambda x, i: x[i], grad=(0,))
@@ -309,9 +502,22 @@ def scatter_rows(dy: Array, i: Array, size: int) -> Array:
     return out
 
 
-case("scatter_add", (4, 3, 33), Arg((4, 3), "index", 9, "i64"), size=9, expect=lambda g, i: scatter_rows(g, i, 9), grad=(0,))
-case("take_along_axis", (5, 9), Arg((5, 4), "index", 9, "i64"), axis=1, grad=(0,),
-     expect=lambda x, i: np.take_along_axis(x, i, 1))
+case(
+    "scatter_add",
+    (4, 3, 33),
+    Arg((4, 3), "index", 9, "i64"),
+    size=9,
+    expect=lambda g, i: scatter_rows(g, i, 9),
+    grad=(0,),
+)
+case(
+    "take_along_axis",
+    (5, 9),
+    Arg((5, 4), "index", 9, "i64"),
+    axis=1,
+    grad=(0,),
+    expect=lambda x, i: np.take_along_axis(x, i, 1),
+)
 case("scatter_along_axis", (5, 4), Arg((5, 4), "index", 9, "i64"), axis=1, size=9, grad=(0,))
 
 # Optimizers.
@@ -319,8 +525,30 @@ _p = (3, 21)
 _s = [Arg((), "=0.01"), Arg((), "=3", dtype="i64")]
 case("sgd_plain_update", _p, _p, Arg((), "=0.1"), weight_decay=0.01, expect=lambda p, g, lr: p - lr * (g + 0.01 * p))
 for _nesterov in (0, 1):
-    case("sgd_update", _p, _p, _p, *_s, momentum=0.9, dampening=0.0, weight_decay=0.01, nesterov=_nesterov,
-         label=f"n{_nesterov}")
+    case(
+        "sgd_update",
+        _p,
+        _p,
+        _p,
+        *_s,
+        momentum=0.9,
+        dampening=0.0,
+        weight_decay=0.01,
+        nesterov=_nesterov,
+        label=f"n{_nesterov}",
+    )
 for _decoupled in (0, 1):
-    case("adam_update", _p, _p, _p, Arg(_p, "positive"), *_s, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01,
-         decoupled=_decoupled, label=f"d{_decoupled}")
+    case(
+        "adam_update",
+        _p,
+        _p,
+        _p,
+        Arg(_p, "positive"),
+        *_s,
+        beta1=0.9,
+        beta2=0.999,
+        eps=1e-8,
+        weight_decay=0.01,
+        decoupled=_decoupled,
+        label=f"d{_decoupled}",
+    )

@@ -22,7 +22,9 @@ class Scalar:
         self.arrays: list[Array] = []
         ids = []
         for i, (arg, a) in enumerate(zip(case.inputs, arrays, strict=True)):
-            dtype = "f64" if arg.dtype == "f" and a.dtype != bool else CORE[str(a.dtype)] if arg.dtype == "f" else arg.dtype
+            dtype = (
+                "f64" if arg.dtype == "f" and a.dtype != bool else CORE[str(a.dtype)] if arg.dtype == "f" else arg.dtype
+            )
             a = a.astype({"f64": np.float64, "i64": np.int64, "i32": np.int32, "u8": np.uint8, "bool": bool}[dtype])
             self.arrays.append(a)
             ids.append(g.input(f"x{i}", dtype, a.shape))
@@ -71,7 +73,9 @@ class Scalar:
                 numeric = (values[0] - values[1]) / (2 * STEP)
                 analytic = float((grad * direction).sum())
                 scale = max(1.0, abs(numeric), abs(values[0]) * 1e-3)
-                assert abs(numeric - analytic) <= tolerance * scale, f"input {i}: {analytic} by rule, {numeric} by difference"
+                assert abs(numeric - analytic) <= tolerance * scale, (
+                    f"input {i}: {analytic} by rule, {numeric} by difference"
+                )
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.grad], ids=lambda c: c.name)

@@ -34,7 +34,9 @@ class TorchBlock(torch.nn.Module):
 
 
 class TorchGPT(torch.nn.Module):
-    def __init__(self, vocabulary: int = 65, tokens: int = 16, width: int = 32, heads: int = 4, layers: int = 2) -> None:
+    def __init__(
+        self, vocabulary: int = 65, tokens: int = 16, width: int = 32, heads: int = 4, layers: int = 2
+    ) -> None:
         super().__init__()
         self.token, self.position = torch.nn.Embedding(vocabulary, width), torch.nn.Embedding(tokens, width)
         self.blocks = torch.nn.Sequential(*[TorchBlock(width, heads) for _ in range(layers)])
@@ -48,8 +50,17 @@ def sequential(n: Any) -> dict[str, Any]:
     return {
         "mlp": lambda: n.Sequential(n.Linear(20, 64), n.ReLU(), n.Linear(64, 64), n.ReLU(), n.Linear(64, 2)),
         "cnn": lambda: n.Sequential(
-            n.Conv2d(1, 8, 3, padding=1), n.BatchNorm2d(8), n.ReLU(), n.MaxPool2d(2),
-            n.Conv2d(8, 16, 3, padding=1), n.BatchNorm2d(16), n.ReLU(), n.MaxPool2d(2), n.Flatten(), n.Linear(16 * 36, 10)),
+            n.Conv2d(1, 8, 3, padding=1),
+            n.BatchNorm2d(8),
+            n.ReLU(),
+            n.MaxPool2d(2),
+            n.Conv2d(8, 16, 3, padding=1),
+            n.BatchNorm2d(16),
+            n.ReLU(),
+            n.MaxPool2d(2),
+            n.Flatten(),
+            n.Linear(16 * 36, 10),
+        ),
     }
 
 
@@ -102,7 +113,10 @@ def test_gradients(name: str) -> None:
     for key, p in theirs.named_parameters():
         g, w = np.asarray(grads[key]), p.grad.numpy()
         # A bias before a batch norm has no gradient but rounding: judged against its layer's weight.
-        norm = max(np.linalg.norm(w), 1e-2 * np.linalg.norm(dict(theirs.named_parameters())[key.replace("bias", "weight")].grad))
+        norm = max(
+            np.linalg.norm(w),
+            1e-2 * np.linalg.norm(dict(theirs.named_parameters())[key.replace("bias", "weight")].grad),
+        )
         assert np.linalg.norm(g - w) < 1e-4 * norm, key
 
 

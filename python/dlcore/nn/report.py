@@ -32,7 +32,8 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DType) -> str:
     """The model runs once on shapes alone; each layer's output shape is noted as it is computed."""
     shapes: dict[int, str] = {}
     order: list[tuple[str, Module]] = list(model.named_modules())
-    originals = [(m, m.__dict__.get("forward")) for _, m in order]
+    running = [m for _, m in order if hasattr(m, "forward")]  # a ModuleList only holds others
+    originals = [(m, m.__dict__.get("forward")) for m in running]
 
     def noting(module: Module) -> Any:
         forward = module.forward
@@ -44,7 +45,7 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DType) -> str:
 
         return noted
 
-    for _, m in order:
+    for m in running:
         m.__dict__["forward"] = noting(m)
     try:
         with Trace() as trace:
