@@ -1,4 +1,4 @@
-"""What a user waits for before anything useful happens: import, first prediction of a frozen program, tracing and planning.
+"""What a user waits for before anything useful happens: import, first prediction of a program, tracing and planning.
 
     python benchmarks/startup.py
 
@@ -13,8 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import dlcore as dl
 import numpy as np
+
+import dlcore as dl
 from dlcore import nn, optim
 
 sys.path.insert(0, str(Path(__file__).parent))

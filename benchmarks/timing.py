@@ -1,5 +1,5 @@
-"""Interleaved timing: each candidate runs a little in turn, many times over, so that all see the same weather of a shared
-machine. The best is what the code can do, the median what it does here."""
+"""Interleaved timing: each candidate runs a little in turn, many times over, so that all see the same weather of a
+shared machine. The best is what the code can do, the median what it does here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Timing:
 def interleave(
     candidates: dict[str, Callable[[], object]], seconds: float = 4.0, slice_seconds: float = 0.03
 ) -> dict[str, Timing]:
-    """Times all candidates in turn for about `seconds` in all; each slice repeats short calls to fill `slice_seconds`."""
+    """Times all candidates in turn for about `seconds` in all; a slice repeats short calls to fill `slice_seconds`."""
     repeats: dict[str, int] = {}
     for name, call in candidates.items():
         call()

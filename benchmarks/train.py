@@ -1,5 +1,5 @@
-"""A training step (forward, loss, backward, AdamW) in dlcore and in PyTorch: same parameters, same batch; first they must
-agree in value, then they are timed, interleaved.
+"""A training step (forward, loss, backward, AdamW) in dlcore and in PyTorch: same parameters, same batch; first they
+must agree in value, then they are timed, interleaved.
 
     python benchmarks/train.py [mlp-small mlp cnn gpt] [--threads 1,2] [--seconds 4] [--json FILE]
 
@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dlcore as dl
 import numpy as np
+
+import dlcore as dl
 from dlcore import nn, optim
 
 sys.path.insert(0, str(Path(__file__).parent))

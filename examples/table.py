@@ -42,7 +42,7 @@ dl.seed(0)
 
 print("1. Labelled data: diamonds and their prices")
 with lzma.open(HERE / "data/diamonds.csv.xz", "rt", encoding="utf-8") as file:
-    rows = [encode(row) + [float(row["price"])] for row in csv.DictReader(file)]
+    rows = [[*encode(row), float(row["price"])] for row in csv.DictReader(file)]
 table = np.unique(np.array(rows), axis=0)  # a diamond listed twice could stand in training and test
 x, y = table[:, :-1].astype(np.float32), np.log(table[:, -1:]).astype(np.float32)
 same = np.unique(x, axis=0, return_inverse=True)[1].ravel()  # diamonds with equal columns stay on one side

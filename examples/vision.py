@@ -16,7 +16,7 @@ import dlcore as dl
 from dlcore import data, nn, optim, schedule
 
 HERE = Path(__file__).parent
-CLASSES = "T-shirt Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Boot".split()
+CLASSES = ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot"]
 LOAD_AND_PREDICT = """
 import sys, numpy, dlcore
 program = dlcore.load(sys.argv[1])
