@@ -1,4 +1,4 @@
-"""The same Transformer, data and batches in dlcore and in PyTorch for 2,000 steps: the held-out losses beside each other.
+"""The same Transformer, data and batches in dlcore and in PyTorch for 2,000 steps: held-out losses beside each other.
 
     python benchmarks/shakespeare.py [--steps 2000]
 """
@@ -10,9 +10,10 @@ import lzma
 from pathlib import Path
 from typing import Any
 
-import dlcore as dl
 import numpy as np
 import torch
+
+import dlcore as dl
 from dlcore import data, nn, optim
 
 WINDOW, WIDTH, BATCH = 64, 128, 12
