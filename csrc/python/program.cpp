@@ -43,6 +43,8 @@ void bind_program(py::module_& m) {
            })
       .def("bind", &Program::bind, py::arg("name"), py::arg("data"))
       .def("run", &Program::run, py::arg("inputs"), py::call_guard<py::gil_scoped_release>())
+      .def("run_batches", &Program::run_batches, py::arg("columns"), py::arg("order"), py::arg("first"),
+           py::arg("count"), py::arg("scalars"), py::arg("seconds"), py::call_guard<py::gil_scoped_release>())
       .def("text", [](const Program& p) { return print(p.graph()); })
       .def("plan_text", [](const Program& p) { return print(p.graph(), p.plan()); })
       .def(

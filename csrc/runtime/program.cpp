@@ -142,6 +142,11 @@ std::vector<Tensor> Program::prepare(Context& c, const std::vector<Tensor>& inpu
   for (const Output& o : graph_.outputs) outputs.emplace_back(graph_.type(o.value));
   for (size_t i = 0; i < inputs.size(); ++i) c.inputs[i] = inputs[i].data();
   for (size_t i = 0; i < outputs.size(); ++i) c.outputs[i] = outputs[i].data();
+  point(c);
+  return outputs;
+}
+
+void Program::point(Context& c) const {
   if (c.bindings != bindings_) {
     c.bindings = bindings_;
     c.patches.clear();
@@ -164,7 +169,6 @@ std::vector<Tensor> Program::prepare(Context& c, const std::vector<Tensor>& inpu
     else
       c.in[p.slot] = pointer;
   }
-  return outputs;
 }
 
 void Program::execute(const Context& c, size_t i) const {
@@ -204,6 +208,86 @@ std::vector<Tensor> Program::run(const std::vector<Tensor>& inputs) {
   finish(*c);
   const std::lock_guard lock(mutex_);
   free_.push_back(std::move(c));
+  return outputs;
+}
+
+std::vector<Tensor> Program::run_batches(const std::vector<Tensor>& columns, const Tensor& order, int64_t first,
+                                         int64_t count, const std::vector<Tensor>& scalars, double seconds) {
+  DLCORE_CHECK(!columns.empty() && columns.size() + scalars.size() == input_types_.size(), Value, "the program takes ",
+               input_types_.size(), " inputs, got ", columns.size(), " columns and ", scalars.size(), " scalars");
+  DLCORE_CHECK(count >= 1 && first >= 0, Value, "run_batches needs at least one batch");
+  std::vector<Tensor> inputs;
+  std::vector<size_t> row_bytes;
+  for (size_t i = 0; i < columns.size(); ++i) {
+    const TensorType& want = input_types_[i];
+    const Shape& have = columns[i].shape();
+    DLCORE_CHECK(columns[i].dtype() == want.dtype && !have.empty() && have.size() == want.shape.size() &&
+                     std::equal(have.begin() + 1, have.end(), want.shape.begin() + 1) &&
+                     columns[i].shape()[0] == columns[0].shape()[0],
+                 Value, "column ", i, " should have rows of ", to_string(want), ", got ", to_string(columns[i].type()));
+    inputs.emplace_back(want);
+    row_bytes.push_back(want.shape[0] ? inputs.back().nbytes() / static_cast<size_t>(want.shape[0]) : 0);
+  }
+  const int64_t batch = input_types_[0].shape[0], rows = columns[0].shape()[0];
+  for (size_t i = 0; i < columns.size(); ++i)
+    DLCORE_CHECK(input_types_[i].shape[0] == batch, Value, "the columns' batches should have equal sizes");
+  for (size_t i = 0; i < scalars.size(); ++i) {
+    Shape want = input_types_[columns.size() + i].shape;
+    want.insert(want.begin(), count);
+    DLCORE_CHECK(scalars[i].dtype() == input_types_[columns.size() + i].dtype && scalars[i].shape() == want, Value,
+                 "scalar ", i, " should have a value for each of ", count, " steps, got ",
+                 to_string(scalars[i].type()));
+    inputs.push_back(Tensor(input_types_[columns.size() + i]));
+  }
+  DLCORE_CHECK(order.dtype() == DType::I64 && order.shape().size() == 1 && batch >= 1 &&
+                   first <= order.shape()[0] / batch - count,
+               Value, "the order has ", numel(order.shape()), " rows, too few for ", count, " batches of ", batch,
+               " from number ", first);
+  const int64_t* picked = order.ptr<const int64_t>() + first * batch;
+  for (int64_t i = 0; i < count * batch; ++i)
+    DLCORE_CHECK(picked[i] >= 0 && picked[i] < rows, Index, "row ", picked[i], " is outside [0, ", rows, ")");
+  check(inputs);
+
+  std::unique_lock<std::mutex> alone(run_mutex_, std::defer_lock);
+  if (!graph_.updates.empty()) alone.lock();
+  auto c = take_context();
+  prepare(*c, inputs);
+  std::vector<Tensor> outputs;
+  for (const Output& o : graph_.outputs) {
+    TensorType type = graph_.type(o.value);
+    type.shape.insert(type.shape.begin(), count);
+    outputs.emplace_back(type);
+  }
+  const auto slice = [](const Tensor& t, int64_t k) {
+    return t.ptr<uint8_t>() + t.nbytes() / static_cast<size_t>(t.shape()[0]) * static_cast<size_t>(k);
+  };
+  const auto start = std::chrono::steady_clock::now();
+  int64_t done = 0;
+  do {
+    for (size_t i = 0; i < columns.size(); ++i) {
+      uint8_t* to = inputs[i].ptr<uint8_t>();
+      const uint8_t* from = columns[i].ptr<const uint8_t>();
+      for (int64_t r = 0; r < batch; ++r)
+        std::memcpy(to + static_cast<size_t>(r) * row_bytes[i], from + static_cast<size_t>(picked[r]) * row_bytes[i],
+                    row_bytes[i]);
+    }
+    picked += batch;
+    for (size_t i = 0; i < scalars.size(); ++i) c->inputs[columns.size() + i] = slice(scalars[i], done);
+    for (size_t i = 0; i < outputs.size(); ++i) c->outputs[i] = slice(outputs[i], done);
+    point(*c);
+    for (size_t i = 0; i < steps_.size(); ++i) execute(*c, i);
+    finish(*c);
+    ++done;
+  } while (done < count && std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < seconds);
+  {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(c));
+  }
+  for (Tensor& t : outputs) {
+    Shape shape = t.shape();
+    shape[0] = done;
+    t = Tensor({t.dtype(), std::move(shape)}, t.buffer());
+  }
   return outputs;
 }
 

@@ -35,6 +35,11 @@ class Program {
   void bind(const std::string& name, Tensor data);
   // Thread-safe: programs with updates run one at a time, others each in an arena of its own.
   std::vector<Tensor> run(const std::vector<Tensor>& inputs);
+  // Steps over data in memory: for step k < count the first inputs are the rows order[(first + k)·batch …] of the
+  // columns (batch is their leading size), the others slice k of `scalars`. Returns the outputs of the steps done,
+  // stacked: all of them, or those that began within `seconds`.
+  std::vector<Tensor> run_batches(const std::vector<Tensor>& columns, const Tensor& order, int64_t first, int64_t count,
+                                  const std::vector<Tensor>& scalars, double seconds);
   std::vector<ProfileRow> profile(const std::vector<Tensor>& inputs, int repeat);
 
  private:
@@ -43,6 +48,7 @@ class Program {
   std::unique_ptr<Context> take_context();
   void check(const std::vector<Tensor>& inputs) const;
   std::vector<Tensor> prepare(Context& c, const std::vector<Tensor>& inputs) const;
+  void point(Context& c) const;  // the operands' pointers, from the context's inputs and outputs
   void finish(Context& c) const;
   void execute(const Context& c, size_t step) const;
 

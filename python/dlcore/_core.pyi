@@ -82,6 +82,18 @@ class Program:
         """The memory of a param or state; updated in place by run. All must be bound before run."""
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Releases the GIL. Outputs are fresh tensors."""
+    def run_batches(
+        self,
+        columns: Sequence[Tensor],
+        order: Tensor,
+        first: int,
+        count: int,
+        scalars: Sequence[Tensor],
+        seconds: float,
+    ) -> list[Tensor]:
+        """Steps over data in memory: step k takes the rows order[(first + k)·batch …] of the columns as first inputs,
+        slice k of each of `scalars` as the others. The outputs of the steps done, stacked: of all `count`, or of those
+        begun within `seconds`."""
     def text(self) -> str: ...
     def plan_text(self) -> str: ...
     def profile(self, inputs: Sequence[Tensor], repeat: int = 10) -> list[dict[str, Any]]:

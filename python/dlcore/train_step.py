@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dlcore import _core, trace
@@ -29,16 +29,34 @@ class TrainStep:
         if trace.current() is not None:
             raise TraceError("a train_step cannot be part of another traced function: call it outside")
         inputs: list[_core.Tensor] = []
-        optimizer = self.optimizer
-        applies = optimizer.applies()
+        applies = self.optimizer.applies()
+        program, outputs, scalars = self._entry(args, kwargs, inputs, applies)
+        result = outputs.restore(program.run(inputs + scalars() if applies else inputs))
+        self.optimizer.advance()
+        return result
+
+    def _entry(self, args: Any, kwargs: Any, inputs: list[_core.Tensor], applies: bool) -> Any:
         key = (describe(args, inputs, True), describe(kwargs, inputs, False) if kwargs else None, applies)
         entry = self.cache.get(key)
         if entry is None:
             entry = self.cache.put(key, self._build(args, kwargs, inputs, applies), inputs)
-        program, outputs, scalars = entry
-        result = outputs.restore(program.run(inputs + scalars() if applies else inputs))
-        optimizer.advance()
-        return result
+        return entry
+
+    def run_batches(
+        self, columns: Sequence[_core.Tensor], order: _core.Tensor, batch: int, first: int, count: int, seconds: float
+    ) -> tuple[int, Any]:
+        """Steps on batches `first` … of rows taken from columns in memory, without Python between them.
+
+        Runs at most `count` steps, those that begin within `seconds`; gives their number and the function's results, each
+        tensor stacked over the steps. For optimizers that update at every step (`accumulate=1`).
+        """
+        example = tuple(Tensor(_core.Tensor(c.dtype, (batch, *c.shape[1:]))) for c in columns)
+        program, outputs, scalars = self._entry(example, {}, [], True)
+        stacked = program.run_batches(columns, order, first, count, scalars.stacked(count), seconds)
+        done = int(stacked[0].shape[0])
+        for _ in range(done):
+            self.optimizer.advance()
+        return done, outputs.restore(stacked)
 
     def _build(self, args: Any, kwargs: Any, inputs: list[_core.Tensor], applies: bool) -> Any:
         graph_inputs = len(inputs)

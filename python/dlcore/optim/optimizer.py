@@ -98,6 +98,11 @@ class Optimizer:
             return float(lr)
         return float(lr(self.epoch if getattr(lr, "per", "step") == "epoch" else self.steps))
 
+    def varies(self, group: int) -> bool:
+        """Whether the rate changes within an epoch."""
+        lr = self.groups[group - 1][1].get("lr", self.lr) if group else self.lr
+        return callable(lr) and getattr(lr, "per", "step") != "epoch"
+
     # Steps.
     def applies(self) -> bool:
         """Whether the next step updates (or, with `accumulate`, only adds its gradients up)."""
@@ -135,7 +140,7 @@ class Optimizer:
 
     def emit(
         self, active: trace.Trace, parameters: Mapping[str, Parameter], gradients: dict[str, Tensor], applies: bool
-    ) -> Callable[[], list[_core.Tensor]]:
+    ) -> Scalars:
         """Appends the update to the trace. The result gives, before each run, the inputs that it added."""
         active.name({f"optimizer.{k}": b for k, b in self._state.items()})
         if self.accumulate > 1:
@@ -145,7 +150,7 @@ class Optimizer:
                 kept.assign(zeros(g.shape, g.dtype) if applies else total)
                 gradients[name] = total / float(self.accumulate)
         if not applies:
-            return list
+            return Scalars(self, None, np.float32)
         if self.clip_norm is not None:
             gradients = clip_by_norm(gradients, self.clip_norm)
         groups: dict[int, Tensor] = {}
@@ -167,14 +172,7 @@ class Optimizer:
             if self.ema is not None:
                 average = self._state[f"ema.{name}"]
                 average.assign(average * self.ema + new * (1.0 - self.ema))
-        order = list(groups)
-        real = np.float64 if double else np.float32
-
-        def scalars() -> list[_core.Tensor]:
-            rates = [_core.Tensor.from_numpy(np.asarray(self.learning_rate(g), real)) for g in order]
-            return [*rates, _core.Tensor.from_numpy(np.asarray(self.steps + 1, np.int64))]
-
-        return scalars
+        return Scalars(self, list(groups), np.float64 if double else np.float32)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -220,6 +218,37 @@ class Optimizer:
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v}" for k, v in self.options.items())
         return f"{type(self).__name__}(lr={self.lr}, {shown})"
+
+
+class Scalars:
+    """The inputs that an optimizer adds to a step: a learning rate for each group in use, and the count of updates."""
+
+    def __init__(self, optimizer: Optimizer, groups: list[int] | None, real: type[np.floating[Any]]) -> None:
+        self.optimizer, self.groups, self.real = optimizer, groups, real
+
+    def __call__(self) -> list[_core.Tensor]:
+        """Of the next step."""
+        if self.groups is None:
+            return []
+        rates = [np.asarray(self.optimizer.learning_rate(g), self.real) for g in self.groups]
+        steps = np.asarray(self.optimizer.steps + 1, np.int64)
+        return [_core.Tensor.from_numpy(a) for a in (*rates, steps)]
+
+    def stacked(self, count: int) -> list[_core.Tensor]:
+        """Of the next `count` steps, each on a new first axis."""
+        if self.groups is None:
+            return []
+        optimizer, begin = self.optimizer, self.optimizer.steps
+        rates = np.empty((len(self.groups), count), self.real)
+        try:
+            for i, g in enumerate(self.groups):
+                for k in range(count if optimizer.varies(g) else 1):
+                    optimizer.steps = begin + k
+                    rates[i, k:] = optimizer.learning_rate(g)
+        finally:
+            optimizer.steps = begin
+        steps = np.arange(begin + 1, begin + count + 1, dtype=np.int64)
+        return [_core.Tensor.from_numpy(a) for a in (*rates, steps)]
 
 
 def _fill(buffer: Buffer, key: str, value: Any) -> None:
