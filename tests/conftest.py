@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from dlcore import _core
 
 ALL_ISAS = ["ref", "avx2", "avx512"]

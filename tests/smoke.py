@@ -3,8 +3,9 @@
 import tempfile
 from pathlib import Path
 
-import dlcore as dl
 import numpy as np
+
+import dlcore as dl
 from dlcore import data, nn, optim
 
 dl.seed(0)

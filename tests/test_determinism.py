@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import dlcore as dl
 import numpy as np
 import pytest
-from dlcore import _core, optim
 
+import dlcore as dl
+from dlcore import _core, optim
 from tests.conftest import ISAS
 from tests.zoo import ZOO, Entry
 

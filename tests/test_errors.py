@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dlcore as dl
 import numpy as np
 import pytest
+
+import dlcore as dl
 from dlcore import data, nn, optim
 
 X = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)

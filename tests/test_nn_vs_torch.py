@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dlcore as dl
 import numpy as np
 import pytest
+
+import dlcore as dl
 from dlcore import nn
 
 torch = pytest.importorskip("torch")

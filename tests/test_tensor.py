@@ -6,9 +6,10 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import dlcore as dl
 import numpy as np
 import pytest
+
+import dlcore as dl
 from dlcore.dtype import ALL, as_dtype, promote
 
 RNG = np.random.default_rng(0)

@@ -9,9 +9,10 @@ import threading
 import warnings
 from typing import Any
 
-import dlcore as dl
 import numpy as np
 import pytest
+
+import dlcore as dl
 from dlcore import nn, optim, schedule
 from dlcore.trace import Trace
 

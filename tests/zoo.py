@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import dlcore as dl
 import numpy as np
+
+import dlcore as dl
 from dlcore import nn
 
 Array = np.ndarray[Any, Any]

@@ -7,8 +7,6 @@
 
 namespace dlcore {
 
-namespace {
-
 std::string quote(const std::string& s) {
   std::string out = "\"";
   for (char c : s) {
@@ -20,6 +18,8 @@ std::string quote(const std::string& s) {
   }
   return out + '"';
 }
+
+namespace {
 
 std::string print_real(double value) {
   char buffer[40];

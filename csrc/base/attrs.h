@@ -46,4 +46,6 @@ class Attrs {
 std::string to_string(
     const Attrs& attrs);  // {axes=[0,1], eps=1e-05, layout="nhwc"}; reals round-trip and are told from integers
 
+std::string quote(const std::string& text);  // in quotation marks; quotes, backslashes and line ends escaped
+
 }  // namespace dlcore

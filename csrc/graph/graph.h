@@ -1,5 +1,5 @@
-// The graph: SSA values of static type. Leaves enter with a role; nodes stand in topological order; update pairs say which
-// state takes which new value after a run.
+// The graph: SSA values of static type. Leaves enter with a role; nodes stand in topological order; update pairs say
+// which state takes which new value after a run.
 #pragma once
 #include <map>
 #include <string>
@@ -27,7 +27,7 @@ struct Leaf {
   Role role;
   std::string name;  // unique over the graph's leaves
   ValueId value;
-  Tensor data;       // defined for Role::Const only
+  Tensor data;  // defined for Role::Const only
 };
 
 struct Node {
@@ -59,8 +59,8 @@ class Graph {
   const TensorType& type(ValueId v) const { return values[static_cast<size_t>(v)].type; }
   const Shape& shape(ValueId v) const { return type(v).shape; }
   DType dtype(ValueId v) const { return type(v).dtype; }
-  const Node* producer(ValueId v) const;           // nullptr for a leaf
-  const Leaf* leaf(ValueId v) const;               // nullptr for a computed value
+  const Node* producer(ValueId v) const;  // nullptr for a leaf
+  const Leaf* leaf(ValueId v) const;      // nullptr for a computed value
 
   std::vector<Value> values;
   std::vector<Leaf> leaves;

@@ -7,18 +7,6 @@ namespace dlcore {
 
 namespace {
 
-std::string quote(const std::string& s) {
-  std::string out = "\"";
-  for (char c : s) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (c == '\n')
-      out += "\\n";
-    else
-      out += c;
-  }
-  return out + '"';
-}
-
 class Printer {
  public:
   explicit Printer(const Graph& g) : g_(g), number_(g.values.size(), -1) {}

@@ -9,7 +9,8 @@ namespace dlcore {
 
 const std::vector<std::string>& default_passes() {
   // Fold runs again after layout, which transposes small constants.
-  static const std::vector<std::string> names = {"simplify", "fold", "layout", "select", "simplify", "fold", "fuse", "simplify"};
+  static const std::vector<std::string> names = {"simplify", "fold", "layout", "select",
+                                                 "simplify", "fold", "fuse",   "simplify"};
   return names;
 }
 

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dlcore
 import pytest
+
+import dlcore
 from dlcore import _core
 
 SOURCE = Path(__file__).parents[1] / "backend/toy_backend.cpp"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dlcore import _core
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from dlcore import _core
 
 UNARY = ["neg", "abs", "relu", "tanh", "sigmoid", "exp", "gelu", "silu", "softplus", "erf", "sin", "copy"]
 BINARY = ["add", "sub", "mul", "maximum", "minimum"]

@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+
 from dlcore import _core
 
 GOLDEN = """dlcore 1

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dlcore import _core
 
+from dlcore import _core
 from tests.conftest import ISAS
 from tests.ops.cases import CASES, Array, Case
 

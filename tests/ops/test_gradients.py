@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dlcore import _core
 
+from dlcore import _core
 from tests.ops.cases import CASES, Array, Case
 
 STEP = 1e-6

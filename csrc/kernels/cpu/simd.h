@@ -1,7 +1,8 @@
 // Vectors for the kernels: GCC/Clang vector types at the width of the instruction set being built, and the few things a
-// vector type cannot say (fma, masked loads and stores, rounding), the only intrinsics in the project. Files that include this
-// are compiled once for each instruction set, with DLCORE_ISA=avx2 or avx512, and keep everything in that namespace: they use
-// no std:: headers with inline functions, which the linker might share with code for lesser processors.
+// vector type cannot say (fma, masked loads and stores, rounding), the only intrinsics in the project. Files that
+// include this are compiled once for each instruction set, with DLCORE_ISA=avx2 or avx512, and keep everything in that
+// namespace: they use no std:: headers with inline functions, which the linker might share with code for lesser
+// processors.
 #pragma once
 #include <immintrin.h>
 #include <stddef.h>
@@ -22,7 +23,7 @@ inline constexpr int W = 8;
 #endif
 
 typedef float VF __attribute__((vector_size(4 * W)));
-typedef int32_t VI __attribute__((vector_size(4 * W)));    // also the type of VF's comparisons: 0 or -1 a lane
+typedef int32_t VI __attribute__((vector_size(4 * W)));  // also the type of VF's comparisons: 0 or -1 a lane
 typedef uint32_t VU __attribute__((vector_size(4 * W)));
 typedef uint64_t VUL __attribute__((vector_size(4 * W)));  // W / 2 lanes
 typedef float VFu __attribute__((vector_size(4 * W), aligned(4), may_alias));
@@ -32,14 +33,14 @@ DLCORE_INLINE VF load(const float* p) { return *reinterpret_cast<const VFu*>(p);
 DLCORE_INLINE void store(float* p, VF v) { *reinterpret_cast<VFu*>(p) = v; }
 DLCORE_INLINE VI load(const int32_t* p) { return *reinterpret_cast<const VIu*>(p); }
 DLCORE_INLINE void store(int32_t* p, VI v) { *reinterpret_cast<VIu*>(p) = v; }
-DLCORE_INLINE VF splat(float x) { return x - VF{}; }   // x - 0 keeps every x, -0 and NaN included
+DLCORE_INLINE VF splat(float x) { return x - VF{}; }  // x - 0 keeps every x, -0 and NaN included
 DLCORE_INLINE VI splat(int32_t x) { return x - VI{}; }
 DLCORE_INLINE VI as_int(VF v) { return reinterpret_cast<VI>(v); }
 DLCORE_INLINE VF as_float(VI v) { return reinterpret_cast<VF>(v); }
 DLCORE_INLINE VF select(VI mask, VF a, VF b) { return mask ? a : b; }
 DLCORE_INLINE VI select(VI mask, VI a, VI b) { return mask ? a : b; }
 DLCORE_INLINE VF to_float(VI v) { return __builtin_convertvector(v, VF); }
-DLCORE_INLINE VI to_int(VF v) { return __builtin_convertvector(v, VI); }   // toward zero; out of range is INT_MIN
+DLCORE_INLINE VI to_int(VF v) { return __builtin_convertvector(v, VI); }  // toward zero; out of range is INT_MIN
 
 #ifdef __AVX512F__
 // 64-bit products of the even lanes by m.
@@ -56,20 +57,31 @@ DLCORE_INLINE VI widen_bytes(const uint8_t* p) {
 // The upper half of the 64-bit product of two lanes.
 DLCORE_INLINE VU multiply_high(VU a, VU b) {
   const __m512i even = _mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
-  const __m512i odd = _mm512_maskz_mul_epu32(0xff, _mm512_maskz_srli_epi64(0xff, (__m512i)a, 32), _mm512_maskz_srli_epi64(0xff, (__m512i)b, 32));
+  const __m512i odd = _mm512_maskz_mul_epu32(0xff, _mm512_maskz_srli_epi64(0xff, (__m512i)a, 32),
+                                             _mm512_maskz_srli_epi64(0xff, (__m512i)b, 32));
   return (VU)_mm512_mask_blend_epi32(0xaaaa, _mm512_maskz_srli_epi64(0xff, even, 32), odd);
 }
 DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm512_maskz_sqrt_ps(kAllLanes, (__m512)v); }
-DLCORE_INLINE VF round_even(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-DLCORE_INLINE VF floor(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
-DLCORE_INLINE VF ceil(VF v) { return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+DLCORE_INLINE VF round_even(VF v) {
+  return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+DLCORE_INLINE VF floor(VF v) {
+  return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+DLCORE_INLINE VF ceil(VF v) {
+  return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+}
 // The first n (0 <= n <= W) elements; the others are 0 and their memory is not touched.
-DLCORE_INLINE VF load_partial(const float* p, int n) { return (VF)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+DLCORE_INLINE VF load_partial(const float* p, int n) {
+  return (VF)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
 // The lanes whose mask is set (-1); likewise.
 DLCORE_INLINE VF load_masked(const float* p, VI mask) {
   return (VF)_mm512_maskz_loadu_ps(_mm512_movepi32_mask((__m512i)mask), p);
 }
-DLCORE_INLINE void store_partial(float* p, VF v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
+DLCORE_INLINE void store_partial(float* p, VF v, int n) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
 // With an explicit source: the plain intrinsic warns of an uninitialised value under GCC 12.
 DLCORE_INLINE VF gather(const float* base, VI index) {
   return (VF)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, (__m512i)index, base, 4);
@@ -89,7 +101,9 @@ DLCORE_INLINE VU multiply_high(VU a, VU b) {
   return (VU)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
 }
 DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm256_sqrt_ps((__m256)v); }
-DLCORE_INLINE VF round_even(VF v) { return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+DLCORE_INLINE VF round_even(VF v) {
+  return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 DLCORE_INLINE VF floor(VF v) { return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 DLCORE_INLINE VF ceil(VF v) { return (VF)_mm256_round_ps((__m256)v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
 DLCORE_INLINE __m256i first_lanes(int n) {
