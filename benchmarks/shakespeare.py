@@ -1,6 +1,6 @@
 """The same Transformer, data and batches in dlcore and in PyTorch for 2,000 steps: held-out losses beside each other.
 
-    python benchmarks/shakespeare.py [--steps 2000]
+python benchmarks/shakespeare.py [--steps 2000]
 """
 
 from __future__ import annotations

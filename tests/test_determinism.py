@@ -1,5 +1,5 @@
-"""The determinism contract (docs/decisions/0001-determinism.md): the same bits on any instruction set, for any number of threads,
-interrupted or not, alone or in a batch."""
+"""The determinism contract (docs/decisions/0001-determinism.md): the same bits on any instruction set, any number
+of threads, interrupted or not, alone or in a batch."""
 
 from __future__ import annotations
 

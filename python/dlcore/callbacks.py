@@ -40,7 +40,8 @@ class _Monitor(Callback):
         if self.monitor not in values:
             hint = " (fit needs validation= for it)" if self.monitor.startswith("val_") else ""
             raise ValueError(
-                f"{type(self).__name__} watches '{self.monitor}', which is not measured{hint}; measured: {', '.join(values)}"
+                f"{type(self).__name__} watches '{self.monitor}', which is not measured{hint}; "
+                f"measured: {', '.join(values)}"
             )
         return values[self.monitor]
 

@@ -1,5 +1,8 @@
-"""Checkpoints: what training needs to go on with the same bits, as one safetensors file. Random numbers and orders of rows are
-counted, not stored: besides parameters and moments there are only integers and the history."""
+"""Checkpoints: what training needs to go on with the same bits, as one safetensors file.
+
+Random numbers and orders of rows are counted, not stored: besides parameters and moments there are only integers and
+the history.
+"""
 
 from __future__ import annotations
 

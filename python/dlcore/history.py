@@ -14,7 +14,7 @@ class History:
         self.epochs: list[dict[str, float]] = []
 
     def add(self, values: dict[str, float]) -> None:
-        self.epochs.append(dict(values))
+        self.epochs.append(values)
 
     def __getitem__(self, name: str) -> list[float]:
         found = [e[name] for e in self.epochs if name in e]

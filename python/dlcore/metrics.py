@@ -1,4 +1,4 @@
-"""Metrics, accumulated over batches of any size: each is a few sums computed with the predictions, and a formula for the end."""
+"""Metrics, accumulated over batches of any size: each is a few sums computed with the predictions, and a formula."""
 
 from __future__ import annotations
 
@@ -132,6 +132,11 @@ def find(metrics: Sequence[str | Metric]) -> list[Metric]:
     return found
 
 
+def _running(total: Any, values: npt.NDArray[np.float64]) -> Any:
+    """total + values[0] + values[1] + …, one after the other, so that how batches are grouped changes no bit."""
+    return np.cumsum(np.concatenate([np.asarray(total)[None], values]), axis=0)[-1]
+
+
 class Accumulator:
     """Loss and metrics of an epoch: sums in float64, in the order of the batches."""
 
@@ -141,13 +146,15 @@ class Accumulator:
         self.loss = 0.0
         self.sums: list[Sums] = [{} for _ in self.metrics]
 
-    def add(self, rows: int, loss: float, parts: Sequence[Mapping[str, Any]]) -> None:
-        self.rows += rows
-        self.loss += loss * rows
+    def add(self, rows: int, losses: Any, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Batches of `rows` rows each: their losses, and the metrics' sums stacked on the first axis."""
+        per_batch = np.asarray(losses, np.float64)
+        self.rows += rows * len(per_batch)
+        self.loss = float(_running(np.float64(self.loss), per_batch * rows))
         for sums, part in zip(self.sums, parts, strict=True):
             for key, value in part.items():
                 v = np.asarray(value, np.float64)
-                sums[key] = sums[key] + v if key in sums else v
+                sums[key] = _running(sums.get(key, np.zeros(v.shape[1:])), v)
 
     def result(self) -> dict[str, float]:
         if not self.rows:

@@ -95,7 +95,7 @@ def prediction_grid(
 
 
 def scatter(predicted: Any, actual: Any, path: str | os.PathLike[str] | None = None, unit: str = "") -> Any:
-    """Predicted against actual values on logarithmic axes where all are positive, with the line of perfect predictions."""
+    """Predicted against actual values, on logarithmic axes where all are positive, with the line of equality."""
     p, y = np.asarray(predicted).ravel(), np.asarray(actual).ravel()
     figure = _pyplot()(figsize=(5, 5))
     axes = figure.subplots()

@@ -1,7 +1,7 @@
 """Program: a frozen model. Architecture and parameters behave like a classic program: arrays in, arrays or labels out.
 
-The file is a safetensors file: its tensors are the graph's constants, its metadata holds the graph's text form, the names
-of the classes and the tokenizer. It holds no code, and everything in it is checked when it is read.
+The file is a safetensors file: its tensors are the graph's constants, its metadata holds the graph's text form, the
+names of the classes and the tokenizer. It holds no code, and everything in it is checked when it is read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from dlcore.errors import FileError
 
 Array = npt.NDArray[Any]
 
-# Stands for the number of rows while tracing: sizes divisible by it are multiples of N (docs/decisions/0002-symbolic-batch.md).
+# Stands for the number of rows while tracing: sizes divisible by it are multiples of N
+# (docs/decisions/0002-symbolic-batch.md).
 ROWS = 1_000_003
 BLOCK = 64  # rows that run together
 _PLANS = 8  # sizes kept planned
@@ -92,8 +93,8 @@ class Program:
     def run(self, *arrays: Any) -> Any:
         """The outputs for any number of rows: one array, or a tuple of several.
 
-        Arrays are converted to the inputs' dtypes where that loses nothing but float64's digits. A row's result is the same
-        to the bit whatever other rows are given with it.
+        Arrays are converted to the inputs' dtypes where that loses nothing but float64's digits. A row's result is the
+        same to the bit whatever other rows are given with it.
         """
         made = self._prepare(arrays)
         rows = len(made[0])
@@ -170,7 +171,7 @@ class Program:
     def predict(self, *arrays: Any, batch_size: int | None = None, progress: bool = False) -> Any:
         """For a classifier the classes (by name where they are known), else what `run` gives.
 
-        batch_size: rows taken from the arrays at a time (for arrays larger than memory); the results do not depend on it.
+        batch_size: rows taken from the arrays at a time (for arrays larger than memory); results do not depend on it.
         """
         rows = len(arrays[0]) if arrays and not isinstance(arrays[0], str) else 1
         size = rows if batch_size is None else batch_size
@@ -203,7 +204,7 @@ class Program:
         return found if self.classes is None else np.asarray(self.classes)[found]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """One file that `dl.load` reads anywhere. Written beside the target and then moved, so that none is left half written."""
+        """One file that `dl.load` reads anywhere. Written beside the target, then moved: none is left half written."""
         from safetensors.numpy import save_file
 
         names = [n for role, n, _ in self.graph.leaves() if role == "const"]
@@ -224,7 +225,8 @@ class Program:
         return self.graph.text()
 
     def __repr__(self) -> str:
-        return f"Program({', '.join(f'{n}: {d}{_shown(s)}' for n, d, s in self._inputs)} → {', '.join(f'{n}: {d}{_shown(s)}' for n, d, s in self._outputs)})"
+        inputs, outputs = (", ".join(f"{n}: {d}{_shown(s)}" for n, d, s in v) for v in (self._inputs, self._outputs))
+        return f"Program({inputs} → {outputs})"
 
     def profile(self, *arrays: Any, repeat: int = 10) -> str:
         """A table of the time each kernel takes on these rows (one block of them), the slowest first."""
@@ -234,7 +236,8 @@ class Program:
         lines = [f"{'op':<24}{'layer':<24}{'shape':<22}{'kernel':<8}{'ms':>9}{'share':>8}"]
         for r in sorted(rows, key=lambda r: -float(r["ms"])):
             lines.append(
-                f"{r['op']:<24}{r['where']:<24}{r['shape']!s:<22}{r['backend']:<8}{r['ms']:>9.4f}{r['ms'] / whole:>8.1%}"
+                f"{r['op']:<24}{r['where']:<24}{r['shape']!s:<22}{r['backend']:<8}"
+                f"{r['ms']:>9.4f}{r['ms'] / whole:>8.1%}"
             )
         return "\n".join([*lines, f"{'all':<78}{whole:>9.4f}"])
 
@@ -248,7 +251,7 @@ def _shown(shape: Sequence[int]) -> str:
 
 
 def load(path: str | os.PathLike[str]) -> Program:
-    """Reads a program file. Needs neither the model's class nor pickle; raises FileError naming what is wrong with the file."""
+    """Reads a program file, without the model's class or pickle. Raises FileError naming what is wrong with it."""
     from safetensors import SafetensorError, safe_open
 
     name = os.fspath(path)

@@ -47,8 +47,8 @@ class TrainStep:
     ) -> tuple[int, Any]:
         """Steps on batches `first` … of rows taken from columns in memory, without Python between them.
 
-        Runs at most `count` steps, those that begin within `seconds`; gives their number and the function's results, each
-        tensor stacked over the steps. For optimizers that update at every step (`accumulate=1`).
+        Runs at most `count` steps, those that begin within `seconds`; gives their number and the function's results,
+        each tensor stacked over the steps. For optimizers that update at every step (`accumulate=1`).
         """
         example = tuple(Tensor(_core.Tensor(c.dtype, (batch, *c.shape[1:]))) for c in columns)
         program, outputs, scalars = self._entry(example, {}, [], True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import threading
@@ -12,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from dlcore import checkpoint
+from dlcore import _core, checkpoint
 from dlcore.callbacks import Callback
 from dlcore.compile import compile
-from dlcore.data.dataset import ArrayDataset, refuse_sealed, require_finite
+from dlcore.data.dataset import Array, ArrayDataset, as_array, refuse_sealed, require_finite
 from dlcore.data.loader import DataLoader
 from dlcore.errors import TrainingError
 from dlcore.freezing import freeze
@@ -30,6 +29,8 @@ from dlcore.tensor import Tensor
 from dlcore.train_step import train_step
 
 _EVALUATED_TOGETHER = 256
+_RUN_SECONDS = 0.05  # steps run without Python for so long: how soon Ctrl-C and the progress bar are served
+_MOST_STEPS = 4096
 
 
 class Trainer:
@@ -61,11 +62,13 @@ class Trainer:
         self._measure = compile(self._forward)
         self._outputs = compile(self._predict)
 
-    def _predict(self, x: Tensor) -> Any:
-        return self.model(x if self.preprocess is None else self.preprocess(x))
+    def _predict(self, x: Tensor, *more: Tensor) -> Any:
+        return self.model(x if self.preprocess is None else self.preprocess(x), *more)
 
-    def _forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
-        outputs = self._predict(x)
+    def _forward(self, *columns: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """The dataset's arrays: inputs of the model, then the labels."""
+        *inputs, y = columns
+        outputs = self._predict(*inputs)
         return self.loss(outputs, y), [m.sums(outputs, y) for m in self.metrics]
 
     def fit(
@@ -85,12 +88,13 @@ class Trainer:
         validation: a share to cut from train, or a dataset; measured after each epoch. The sealed test set is refused.
         resume: a file of `save`; training goes on where it stopped, with the same bits as without the interruption.
         Ctrl-C stops after the step at hand: the model, and the history so far, stay usable.
-        Raises ValueError for data that cannot be trained on (naming the row) and TrainingError when the loss is no number.
+        Raises ValueError for data that cannot be trained on (naming the row), TrainingError when the loss is no number.
         """
         if epochs < 1:
             raise ValueError(f"epochs should be at least 1, got {epochs}")
         train, held_out = self._prepare(train, validation, seed)
         loader = DataLoader(train, batch_size, shuffle, seed)
+        self.position = checkpoint.Position()
         if resume is not None:
             checkpoint.load(self, resume)
         self.stop = False
@@ -110,9 +114,9 @@ class Trainer:
                 if held_out is not None:
                     values |= {f"val_{k}": v for k, v in self.evaluate(held_out).items()}
                 self.position = checkpoint.Position(epoch + 1)
+                self.history.add(values)
                 for callback in callbacks:
                     callback.epoch_end(self, epoch + 1, values)
-                self.history.add(values)
                 progress.end(epoch + 1, sums.rows, values)
                 if self.stop:
                     break
@@ -127,23 +131,40 @@ class Trainer:
         if self.position.sums is not None:
             sums.restore(self.position.sums)
         progress.epoch(epoch + 1, sums.rows)
-        for x, y in loader.batches(epoch, self.position.batch):
-            loss, parts = self._step(x, y)
-            value = float(loss.numpy())
-            if not math.isfinite(value):
+        for rows, losses, parts in self._steps(loader, epoch):
+            at = self.position.batch
+            wrong = ~np.isfinite(losses)
+            if wrong.any():
+                k = int(np.argmax(wrong))
                 raise TrainingError(
-                    f"the loss is {value} at step {self.position.batch} of epoch {epoch + 1}: the learning rate "
-                    f"({self.optimizer.learning_rate():g}) may be too high (clip_norm= also helps), or the inputs too large"
+                    f"the loss is {losses[k]} at step {at + k + 1} of epoch {epoch + 1}: the learning rate "
+                    f"({self.optimizer.learning_rate():g}) may be too high (clip_norm= helps), or the inputs too large"
                 )
-            sums.add(len(x), value, parts)
-            batch = self.position.batch + 1
-            if interrupted.is_set():
-                self.position = checkpoint.Position(epoch, batch, sums.state())
-                break
-            self.position = checkpoint.Position(epoch, batch)
+            sums.add(rows, losses, parts)
+            stopped = interrupted.is_set()
+            self.position = checkpoint.Position(epoch, at + len(losses), sums.state() if stopped else None)
             if progress.due():
                 progress.step(sums.rows, sums.result())
+            if stopped:
+                break
         return sums
+
+    def _steps(self, loader: DataLoader, epoch: int) -> Iterator[tuple[int, Array, list[dict[str, Array]]]]:
+        """(rows of a batch, losses, metrics' sums) of the remaining steps, several together for data in memory."""
+        size, first = loader.batch_size, self.position.batch
+        columns = loader.columns() if self.optimizer.accumulate == 1 else None
+        if columns is not None:
+            cores = [_core.Tensor.from_numpy(c) for c in columns]
+            order = _core.Tensor.from_numpy(loader.rows(epoch))
+            whole = len(loader.dataset) // size
+            while first < whole:
+                count = min(whole - first, _MOST_STEPS)
+                done, (losses, parts) = self._step.run_batches(cores, order, size, first, count, _RUN_SECONDS)
+                first += done
+                yield size, losses.numpy(), [{k: v.numpy() for k, v in p.items()} for p in parts]
+        for batch in loader.batches(epoch, first):
+            loss, parts = self._step(*batch)
+            yield len(batch[0]), loss.numpy()[None], [{k: v.numpy()[None] for k, v in p.items()} for p in parts]
 
     def _prepare(self, train: ArrayDataset, validation: Any, seed: int) -> tuple[ArrayDataset, ArrayDataset | None]:
         refuse_sealed(train, "fit")
@@ -158,17 +179,18 @@ class Trainer:
         return train, held_out
 
     def _accept(self, dataset: ArrayDataset, who: str) -> None:
-        """Looks for what would only show as a strange loss: nothing to learn from, values that are no numbers, labels out of range."""
+        """Refuses what would only show as a strange loss: no rows, values that are no numbers, labels out of range."""
         if not isinstance(dataset, ArrayDataset):
             raise TypeError(f"{who} takes a data.ArrayDataset, got {type(dataset).__name__}")
-        if len(dataset.arrays) != 2:
-            raise ValueError(f"{who} needs inputs and labels, got a dataset of {len(dataset.arrays)} arrays")
+        if len(dataset.arrays) < 2:
+            raise ValueError(f"{who} needs inputs and labels, got a dataset of one array")
         if not len(dataset):
             raise ValueError(f"{who}: the dataset has no rows")
         require_finite(dataset, who)
-        self._example = next(DataLoader(dataset.select([0])).batches(0))[0]
+        *example, _ = next(DataLoader(dataset.select([0])).batches(0))
+        self._example = tuple(example) if len(example) > 1 else example[0]
         self._classes = dataset.classes or self._classes
-        outputs = self._outputs(self._example)
+        outputs = self._outputs(*example)
         if isinstance(self.loss, (CrossEntropyLoss, NLLLoss)) and dataset.labels.dtype.kind != "f":
             self._check_labels(dataset, outputs.shape[-1] if outputs.ndim != 4 else outputs.shape[1], who)
 
@@ -189,9 +211,9 @@ class Trainer:
         """Mean loss and metrics in inference mode; this is what the sealed test set is for."""
         self._accept(dataset, "evaluate")
         sums = Accumulator(self.metrics)
-        for x, y in DataLoader(dataset, batch_size).batches(0):
-            loss, parts = self._measure(x, y)
-            sums.add(len(x), float(loss.numpy()), parts)
+        for batch in DataLoader(dataset, batch_size).batches(0):
+            loss, parts = self._measure(*batch)
+            sums.add(len(batch[0]), loss.numpy()[None], [{k: v.numpy()[None] for k, v in p.items()} for p in parts])
         return sums.result()
 
     def freeze(self, example: Any = None, optimize: str = "throughput") -> Program:
@@ -206,12 +228,13 @@ class Trainer:
             kind = "binary"
         return freeze(self.model, example, self.preprocess, self._classes, optimize, kind)
 
-    def predict(self, x: Any) -> Any:
+    def predict(self, *inputs: Any) -> Any:
         """What the frozen program predicts; freeze once and keep it where this is called often."""
-        return self.freeze(x[:1] if self._example is None else None).predict(x)
+        example = tuple(as_array(x)[:1] for x in inputs) if self._example is None else None
+        return self.freeze(example).predict(*inputs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Everything training needs to go on (`fit(resume=path)`): parameters, optimizer, counters, history; one safetensors file."""
+        """What `fit(resume=path)` needs to go on: parameters, optimizer, counters, history. A safetensors file."""
         checkpoint.save(self, path)
 
 

@@ -38,7 +38,8 @@ p = _core.Program(g, passes=[])
 a = _core.Tensor.from_numpy(np.array([-1, 2, -3, 4, 0], np.float32))
 assert p.profile([a])[0]["backend"] == "toy"
 assert p.run([a])[0].numpy().tolist() == [0, 2, 0, 4, 0]
-assert _core.run_op("relu", [_core.Tensor.from_numpy(np.array([-1.0]))])[0].numpy().tolist() == [0]  # f64: not served, ref runs
+double = _core.Tensor.from_numpy(np.array([-1.0]))  # f64 is not served: ref runs
+assert _core.run_op("relu", [double])[0].numpy().tolist() == [0]
 """
     # In a process of its own: a backend cannot be unloaded.
     subprocess.run([sys.executable, "-c", script, str(library)], check=True)

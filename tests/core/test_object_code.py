@@ -1,5 +1,5 @@
-"""What the compiler made of the micro-kernels: their inner loops keep every accumulator in a register, and the per-processor
-object files share no code with the rest."""
+"""What the compiler made of the micro-kernels: their inner loops keep every accumulator in a register, and the object
+files of an instruction set share no code with the rest."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Builder:
                 self.images.append(self.emit("add", [x, self.param((1, c, 1, 1))]))
         elif kind == "row":
             x = self.pick(self.rows)
-            r, d = self.g.shape(x)
+            d = self.g.shape(x)[1]
             what = self.draw(st.sampled_from(["matmul", "softmax", "norm", "bias", "sum"]))
             if what == "matmul":
                 e = self.draw(st.sampled_from([1, 4, 17]))

@@ -219,6 +219,7 @@ case("concat", (2, 3, 4), (2, 5, 4), axis=1, expect=lambda a, b: np.concatenate(
 
 # Reductions: trailing, leading, middle, all, none.
 for _axes in ([1], [0], [0, 1], [2], [0, 2], [1, 2], [0, 1, 2], []):
+    _keep = bool(len(_axes) % 2)
     for _op, _fn in (("sum", np.sum), ("max", np.max), ("min", np.min)):
         case(
             _op,
@@ -228,7 +229,7 @@ for _axes in ([1], [0], [0, 1], [2], [0, 2], [1, 2], [0, 1, 2], []):
             label="".join(map(str, _axes)),
             grad=(0,),
             tolerance=1e-5,
-            expect=lambda x, f=_fn, a=tuple(_axes), k=bool(len(_axes) % 2): f(x, axis=a, keepdims=k) if a else x,
+            expect=lambda x, f=_fn, a=tuple(_axes), k=_keep: f(x, axis=a, keepdims=k) if a else x,
         )
 case("sum", (3, 1500), axes=[1], keepdims=0, expect=lambda x: x.sum(1), tolerance=1e-5)
 case("sum", (1300, 5), axes=[0], keepdims=0, expect=lambda x: x.sum(0), tolerance=1e-5)

@@ -1,4 +1,4 @@
-"""Every op forward: float32 on each instruction set against float64, against NumPy, and bit for bit against each other."""
+"""Every op forward: float32 on each instruction set against float64 and NumPy, and bit for bit against each other."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def generator(*key: int) -> np.random.Generator:
 
 
 def as_array(value: Any) -> Array:
-    """Anything NumPy can view, without a copy where that is possible; float64 stays (it is converted batch by batch)."""
+    """Anything NumPy can view, without a copy where that is possible; float64 stays (batches convert it)."""
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # a PyTorch tensor
         value = value.detach().cpu()
     try:

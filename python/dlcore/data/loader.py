@@ -13,12 +13,14 @@ from dlcore.data.dataset import Array, ArrayDataset, generator
 
 _AHEAD = 2  # batches prepared before they are asked for
 _END = object()
+_DIRECT = tuple(np.dtype(t) for t in ("f4", "f2", "i1", "u1", "i4", "i8", "?"))
+_MOST_COPIED = 1 << 28  # bytes
 
 
 class DataLoader:
     """Iterates over batches as tuples of arrays; float64 arrives as float32.
 
-    shuffle: another order each epoch, decided by seed and the number of the epoch alone (`epoch`, counted by iterating).
+    shuffle: another order each epoch, decided by seed and the epoch's number alone (`epoch`, counted by iterating).
     drop_last: leaves out a last batch that is not full.
     """
 
@@ -51,6 +53,18 @@ class DataLoader:
         """The rows of an epoch in the order they come."""
         n = len(self.dataset)
         return generator(self.seed, epoch).permutation(n) if self.shuffle else np.arange(n)
+
+    def columns(self) -> tuple[Array, ...] | None:
+        """The dataset's whole arrays as batches hold them, or None where that would copy more than a little."""
+        arrays = self.dataset.arrays
+        copied = sum(a.nbytes for a in arrays if not (a.dtype in _DIRECT and a.flags.c_contiguous))
+        return tuple(_ready(a) for a in arrays) if copied <= _MOST_COPIED else None
+
+    def rows(self, epoch: int) -> Array:
+        """`order` as positions in `columns`."""
+        order = self.order(epoch)
+        picked = self.dataset._rows
+        return np.ascontiguousarray(order if picked is None else picked[order], np.int64)
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, ...]]:
         """The batches of an epoch from number `first` on."""

@@ -35,7 +35,7 @@ class Normalize:
         std = np.sqrt(np.maximum(_mean_square(x, axes) - mean**2, 0))
         if not np.isfinite(mean).all():
             raise ValueError("Normalize.fit: the data holds NaN or infinity")
-        std[std < 1e-8 * np.maximum(1, np.abs(mean))] = 1  # a constant column stays 0
+        std = np.where(std < 1e-8 * np.maximum(1, np.abs(mean)), 1, std)  # a constant column stays 0
         shape = (-1, 1, 1) if x.ndim == 4 else mean.shape
         self.mean, self.std = mean.astype(np.float32).reshape(shape), std.astype(np.float32).reshape(shape)
         return self
