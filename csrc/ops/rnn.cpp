@@ -1,5 +1,5 @@
-// Recurrent layers: one direction of one layer over the whole sequence, time first. The input products come from outside,
-// as one matmul over all steps; docs/ops.md has the formulas.
+// Recurrent layers: one direction of one layer over the whole sequence, time first. The input products come from
+// outside, as one matmul over all steps; docs/ops.md has the formulas.
 #include "ops/define.h"
 
 namespace dlcore {
@@ -112,8 +112,8 @@ Ids grad_lstm(Builder& b, const Node& n, const Ids& dy) {
 }
 Ids grad_gru(Builder& b, const Node& n, const Ids& dy) {
   const Ids d = arrived(b, n, dy, 2);
-  const Ids back = b.ops(
-      "gru_backward", {d[0], d[1], n.inputs[1], n.inputs[2], n.outputs[0], n.outputs[2], n.outputs[3]}, n.attrs);
+  const Ids back =
+      b.ops("gru_backward", {d[0], d[1], n.inputs[1], n.inputs[2], n.outputs[0], n.outputs[2], n.outputs[3]}, n.attrs);
   return {back[0], back[1], back[2], b.sum(back[3], {0, 1}, false)};
 }
 Ids grad_rnn(Builder& b, const Node& n, const Ids& dy) {

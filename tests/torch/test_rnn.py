@@ -117,7 +117,9 @@ def test_frozen() -> None:
             return self.rnn(x)[0][:, -1]
 
     program = dl.freeze(Last(), example=x[:2])
-    np.testing.assert_allclose(np.asarray(program.run(x)), np.asarray(model(dl.tensor(x))[0])[:, -1], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(program.run(x)), np.asarray(model(dl.tensor(x))[0])[:, -1], rtol=1e-6, atol=1e-6
+    )
 
 
 def test_errors() -> None:

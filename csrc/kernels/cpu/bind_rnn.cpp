@@ -11,9 +11,7 @@ namespace dlcore {
 namespace {
 
 bool serves(const KernelSpec& spec) { return current_isa() != Isa::Ref && spec.inputs[0].dtype == DType::F32; }
-const RecurrentTable& table() {
-  return current_isa() == Isa::Avx512 ? avx512::recurrent_table : avx2::recurrent_table;
-}
+const RecurrentTable& table() { return current_isa() == Isa::Avx512 ? avx512::recurrent_table : avx2::recurrent_table; }
 
 const float* input(const RunArgs& args, int i) { return static_cast<const float*>(args.in[i]); }
 float* output(const RunArgs& args, int i) { return static_cast<float*>(args.out[i]); }

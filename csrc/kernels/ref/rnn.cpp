@@ -41,6 +41,11 @@ T chain(T start, const T* h, const T* w, int64_t n, int64_t stride = 1) {
 }
 
 template <class T>
+T gate(T x) {
+  return T(1) / (T(1) + scalar_exp(-x));
+}
+
+template <class T>
 void lstm(const RunArgs& args, const Sequence& q) {
   const T *gates_x = input<T>(args, 0), *h0 = input<T>(args, 1), *c0 = input<T>(args, 2), *w = input<T>(args, 3);
   T *y = output<T>(args, 0), *gates = output<T>(args, 3), *cells = output<T>(args, 4);
@@ -52,7 +57,7 @@ void lstm(const RunArgs& args, const Sequence& q) {
       T* g = q.rows(gates, s, 4 * H) + b * 4 * H;
       for (int64_t j = 0; j < 4 * H; ++j) {
         const T sum = chain(x[j], h, w + j * H, H);
-        g[j] = j / H == 2 ? scalar_tanh(sum) : scalar_sigmoid(sum);
+        g[j] = j / H == 2 ? scalar_tanh(sum) : gate(sum);
       }
       for (int64_t j = 0; j < H; ++j) {
         const T cell = std::fma(g[H + j], c[j], g[j] * g[2 * H + j]);
@@ -75,8 +80,8 @@ void gru(const RunArgs& args, const Sequence& q) {
       const T *h = q.before(h0, y, s) + b * H, *x = q.rows(gates_x, s, 3 * H) + b * 3 * H;
       T* g = q.rows(gates, s, 3 * H) + b * 3 * H;
       for (int64_t j = 0; j < H; ++j) {
-        const T r = scalar_sigmoid(chain(x[j], h, w + j * H, H));
-        const T z = scalar_sigmoid(chain(x[H + j], h, w + (H + j) * H, H));
+        const T r = gate(chain(x[j], h, w + j * H, H));
+        const T z = gate(chain(x[H + j], h, w + (H + j) * H, H));
         const T product = chain(b_n[j], h, w + (2 * H + j) * H, H);
         const T n = scalar_tanh(std::fma(r, product, x[2 * H + j]));
         g[j] = r;
@@ -211,13 +216,13 @@ void rnn_backward(const RunArgs& args, const Sequence& q) {
 }
 
 // `width`: how many times the hidden size the last axis of input 0 is.
-#define DLCORE_BIND(name, width)                                                       \
-  BoundKernel bind_##name(const KernelSpec& spec) {                                    \
-    return for_float(spec, [&](auto zero) -> BoundKernel {                             \
-      if (numel(spec.outputs[1].shape) == 0) return {[](const RunArgs&) {}};           \
-      const Sequence q = sequence_of(spec, width);                                     \
-      return {[=](const RunArgs& args) { name<decltype(zero)>(args, q); }};            \
-    });                                                                                \
+#define DLCORE_BIND(name, width)                                             \
+  BoundKernel bind_##name(const KernelSpec& spec) {                          \
+    return for_float(spec, [&](auto zero) -> BoundKernel {                   \
+      if (numel(spec.outputs[1].shape) == 0) return {[](const RunArgs&) {}}; \
+      const Sequence q = sequence_of(spec, width);                           \
+      return {[=](const RunArgs& args) { name<decltype(zero)>(args, q); }};  \
+    });                                                                      \
   }
 DLCORE_BIND(lstm, 4)
 DLCORE_BIND(gru, 3)
@@ -225,12 +230,12 @@ DLCORE_BIND(rnn, 1)
 #undef DLCORE_BIND
 
 // With no rows the weight's gradient is still there, as zeros.
-#define DLCORE_BIND(name)                                                              \
-  BoundKernel bind_##name(const KernelSpec& spec) {                                    \
-    return for_float(spec, [&](auto zero) -> BoundKernel {                             \
-      const Sequence q = sequence_of(spec, 1);                                         \
-      return {[=](const RunArgs& args) { name<decltype(zero)>(args, q); }};            \
-    });                                                                                \
+#define DLCORE_BIND(name)                                                   \
+  BoundKernel bind_##name(const KernelSpec& spec) {                         \
+    return for_float(spec, [&](auto zero) -> BoundKernel {                  \
+      const Sequence q = sequence_of(spec, 1);                              \
+      return {[=](const RunArgs& args) { name<decltype(zero)>(args, q); }}; \
+    });                                                                     \
   }
 DLCORE_BIND(lstm_backward)
 DLCORE_BIND(gru_backward)

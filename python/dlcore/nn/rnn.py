@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dlcore.creation import zeros
 from dlcore.nn import functional as F
 from dlcore.nn import init
@@ -36,7 +34,10 @@ class _Recurrent(Module):
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * self._directions
             for direction in range(self._directions):
-                shapes: list[tuple[str, tuple[int, ...]]] = [("weight_ih", (rows, width)), ("weight_hh", (rows, hidden_size))]
+                shapes: list[tuple[str, tuple[int, ...]]] = [
+                    ("weight_ih", (rows, width)),
+                    ("weight_hh", (rows, hidden_size)),
+                ]
                 shapes += [("bias_ih", (rows,)), ("bias_hh", (rows,))] if bias else []
                 for name, shape in shapes:
                     parameter = Parameter(zeros(shape))
@@ -67,7 +68,9 @@ class _Recurrent(Module):
         x = as_tensor(x)
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             axes = "(N, T, {0})" if self.batch_first else "(T, N, {0})"
-            raise ValueError(f"[{name}] expected {axes.format(self.input_size)} or (T, {self.input_size}), got {x.shape}")
+            raise ValueError(
+                f"[{name}] expected {axes.format(self.input_size)} or (T, {self.input_size}), got {x.shape}"
+            )
         alone = x.ndim == 2
         if alone:
             x = x.reshape(x.shape[0], 1, self.input_size)
@@ -76,7 +79,9 @@ class _Recurrent(Module):
         batch, want = x.shape[1], (self.num_layers * directions, x.shape[1], self.hidden_size)
         initial: list[Tensor] | None = None
         if given is not None:
-            initial = [s.reshape(s.shape[0], 1, s.shape[1]) if alone and s.ndim == 2 else s for s in map(as_tensor, given)]
+            initial = [
+                s.reshape(s.shape[0], 1, s.shape[1]) if alone and s.ndim == 2 else s for s in map(as_tensor, given)
+            ]
             for state in initial:
                 if state.shape != want:
                     shown = (want[0], want[2]) if alone else want

@@ -1,6 +1,6 @@
-// Recurrent layers. Each chain of h·Wᵀ starts at the input product, which stands where the gates will: the tile adds onto
-// it, and one pass makes gates and state of it. W is packed once a call, in panels as wide as the tile. Rows of the
-// batch go their way through all steps alone, in chunks; a single chunk shares out its panels instead.
+// Recurrent layers. Each chain of h·Wᵀ starts at the input product, which stands where the gates will: the tile adds
+// onto it, and one pass makes gates and state of it. W is packed once a call, in panels as wide as the tile. Rows of
+// the batch go their way through all steps alone, in chunks; a single chunk shares out its panels instead.
 #include "kernels/cpu/rnn.h"
 
 #include "base/parallel.h"
@@ -13,7 +13,8 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 constexpr int64_t kChunkRows = 16;
-constexpr int64_t kAlign = 16;  // floats
+constexpr int64_t kBlockDepth = 192;  // rows of a panel that stay in the first cache while all rows of the batch pass
+constexpr int64_t kAlign = 16;        // floats
 
 struct Blocking {
   int64_t chunk_rows, chunks, tile_rows, panel;
@@ -67,13 +68,18 @@ void product(const Blocking& b, const Rows& rows, const Operand* operands, int c
   for (int i = 0; i < count; ++i) depth += operands[i].depth;
   const auto panel = [&](int64_t k) {
     const int64_t j = k * p.width;
-    for (int64_t r = 0; r < rows.count; r += b.tile_rows) {
-      const int n = (int)min64(b.tile_rows, rows.count - r);
-      for (int i = 0; i < count; ++i) {
-        const Operand& o = operands[i];
-        const Segment s = {o.a + (rows.first + r) * o.a_row, p.data + k * p.panel_stride + o.b_first * p.row, o.depth};
-        run_tile(n, min64(p.width, p.cols - j),
-                 {&s, 1, o.a_row, 1, p.row, c + (rows.first + r) * c_row + j, c_row, accumulate || i > 0});
+    bool onto = accumulate;
+    for (int i = 0; i < count; ++i) {
+      const Operand& o = operands[i];
+      const int64_t block = even(o.depth, kBlockDepth);
+      for (int64_t d = 0; d < o.depth; d += block, onto = true) {
+        const float* rows_of_b = p.data + k * p.panel_stride + (o.b_first + d) * p.row;
+        for (int64_t r = 0; r < rows.count; r += b.tile_rows) {
+          const int n = (int)min64(b.tile_rows, rows.count - r);
+          const Segment s = {o.a + (rows.first + r) * o.a_row + d, rows_of_b, min64(block, o.depth - d)};
+          run_tile(n, min64(p.width, p.cols - j),
+                   {&s, 1, o.a_row, 1, p.row, c + (rows.first + r) * c_row + j, c_row, onto});
+        }
       }
     }
   };
@@ -91,6 +97,8 @@ DLCORE_INLINE void put(float* p, VF v, int n) {
   else
     store_partial(p, v, n);
 }
+// Half the work of math.h's sigmoid, whose last bits in the far left tail a gate does not need.
+DLCORE_INLINE VF gate(VF x) { return 1.0f / (1.0f + exp(-x)); }
 DLCORE_INLINE VF one_less_square(VF x) { return fma(-x, x, splat(1.0f)); }
 DLCORE_INLINE VF slope(VF s) { return s * (1.0f - s); }  // of a sigmoid, by its value
 
@@ -104,8 +112,8 @@ DLCORE_INLINE void each_vector(int64_t hidden, F f) {
 
 // Step s of the recurrence: its time, and where its incoming state lies.
 struct Step {
-  int64_t at;          // offset of its rows in a (steps, batch) sequence
-  int64_t before;      // that of the step before; none (s == 0): the initial state
+  int64_t at;      // offset of its rows in a (steps, batch) sequence
+  int64_t before;  // that of the step before; none (s == 0): the initial state
   bool first;
   const float* previous(const float* initial, const float* sequence, int64_t hidden) const {
     return first ? initial : sequence + before * hidden;
@@ -122,41 +130,44 @@ void lstm_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   const int64_t h = a.hidden, at = step.at + row;
   float *gates = a.gates + at * 4 * h, *cell = a.extra + at * h, *y = a.y + at * h;
   const float* before = step.previous(a.c0, a.extra, h) + row * h;
-  each_vector(h, [&](int64_t j, int n) __attribute__((always_inline)) {
-    float* p = gates + j;
-    const VF i = sigmoid(get(p, n)), f = sigmoid(get(p + h, n)), g = tanh(get(p + 2 * h, n));
-    const VF o = sigmoid(get(p + 3 * h, n));
-    const VF c = fma(f, get(before + j, n), i * g);
-    put(p, i, n);
-    put(p + h, f, n);
-    put(p + 2 * h, g, n);
-    put(p + 3 * h, o, n);
-    put(cell + j, c, n);
-    put(y + j, o * tanh(c), n);
-  });
+  each_vector(
+      h, [&](int64_t j, int n) __attribute__((always_inline)) {
+        float* p = gates + j;
+        const VF i = gate(get(p, n)), f = gate(get(p + h, n)), g = tanh(get(p + 2 * h, n));
+        const VF o = gate(get(p + 3 * h, n));
+        const VF c = fma(f, get(before + j, n), i * g);
+        put(p, i, n);
+        put(p + h, f, n);
+        put(p + 2 * h, g, n);
+        put(p + 3 * h, o, n);
+        put(cell + j, c, n);
+        put(y + j, o * tanh(c), n);
+      });
 }
 
 void gru_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   const int64_t h = a.hidden, at = step.at + row;
   float *gates = a.gates + at * 3 * h, *y = a.y + at * h;
   const float *products = a.extra + at * h, *before = step.previous(a.h0, a.y, h) + row * h;
-  each_vector(h, [&](int64_t j, int n) __attribute__((always_inline)) {
-    float* p = gates + j;
-    const VF r = sigmoid(get(p, n)), z = sigmoid(get(p + h, n));
-    const VF candidate = tanh(fma(r, get(products + j, n), get(p + 2 * h, n)));
-    put(p, r, n);
-    put(p + h, z, n);
-    put(p + 2 * h, candidate, n);
-    put(y + j, fma(z, get(before + j, n) - candidate, candidate), n);
-  });
+  each_vector(
+      h, [&](int64_t j, int n) __attribute__((always_inline)) {
+        float* p = gates + j;
+        const VF r = gate(get(p, n)), z = gate(get(p + h, n));
+        const VF candidate = tanh(fma(r, get(products + j, n), get(p + 2 * h, n)));
+        put(p, r, n);
+        put(p + h, z, n);
+        put(p + 2 * h, candidate, n);
+        put(y + j, fma(z, get(before + j, n) - candidate, candidate), n);
+      });
 }
 
 void rnn_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   float* y = a.y + (step.at + row) * a.hidden;
-  each_vector(a.hidden, [&](int64_t j, int n) __attribute__((always_inline)) {
-    const VF x = get(y + j, n);
-    put(y + j, a.relu ? select(x < 0.0f, VF{}, x) : tanh(x), n);
-  });
+  each_vector(
+      a.hidden, [&](int64_t j, int n) __attribute__((always_inline)) {
+        const VF x = get(y + j, n);
+        put(y + j, a.relu ? select(x < 0.0f, VF{}, x) : tanh(x), n);
+      });
 }
 
 // D is the gradient of the step's output; the running gradients of the states are dh0 and dc0.
@@ -165,17 +176,18 @@ void lstm_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
   const float *gates = a.saved_gates + at * 4 * h, *cell = a.saved_extra + at * h, *dy = a.dy + at * h;
   const float* before = step.previous(a.c0, a.saved_extra, h) + row * h;
   float *d = a.d_gates + at * 4 * h, *dh = a.dh0 + row * h, *dc0 = a.dc0 + row * h;
-  each_vector(h, [&](int64_t j, int n) __attribute__((always_inline)) {
-    const float* p = gates + j;
-    const VF i = get(p, n), f = get(p + h, n), g = get(p + 2 * h, n), o = get(p + 3 * h, n);
-    const VF D = get(dy + j, n) + get(dh + j, n), squashed = tanh(get(cell + j, n));
-    const VF dc = fma(D * o, one_less_square(squashed), get(dc0 + j, n));
-    put(d + j, (dc * g) * slope(i), n);
-    put(d + h + j, (dc * get(before + j, n)) * slope(f), n);
-    put(d + 2 * h + j, (dc * i) * one_less_square(g), n);
-    put(d + 3 * h + j, (D * squashed) * slope(o), n);
-    put(dc0 + j, dc * f, n);
-  });
+  each_vector(
+      h, [&](int64_t j, int n) __attribute__((always_inline)) {
+        const float* p = gates + j;
+        const VF i = get(p, n), f = get(p + h, n), g = get(p + 2 * h, n), o = get(p + 3 * h, n);
+        const VF D = get(dy + j, n) + get(dh + j, n), squashed = tanh(get(cell + j, n));
+        const VF dc = fma(D * o, one_less_square(squashed), get(dc0 + j, n));
+        put(d + j, (dc * g) * slope(i), n);
+        put(d + h + j, (dc * get(before + j, n)) * slope(f), n);
+        put(d + 2 * h + j, (dc * i) * one_less_square(g), n);
+        put(d + 3 * h + j, (D * squashed) * slope(o), n);
+        put(dc0 + j, dc * f, n);
+      });
 }
 
 void gru_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
@@ -183,28 +195,30 @@ void gru_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
   const float *gates = a.saved_gates + at * 3 * h, *products = a.saved_extra + at * h, *dy = a.dy + at * h;
   const float* before = step.previous(a.h0, a.saved_y, h) + row * h;
   float *d = a.d_gates + at * 3 * h, *d_products = a.d_extra + at * h, *dh = a.dh0 + row * h;
-  each_vector(h, [&](int64_t j, int n) __attribute__((always_inline)) {
-    const float* p = gates + j;
-    const VF r = get(p, n), z = get(p + h, n), candidate = get(p + 2 * h, n);
-    const VF D = get(dy + j, n) + get(dh + j, n);
-    const VF dn = (D * (1.0f - z)) * one_less_square(candidate);
-    const VF dr = (dn * get(products + j, n)) * slope(r), dz = (D * (get(before + j, n) - candidate)) * slope(z);
-    put(d + j, dr, n);
-    put(d + h + j, dz, n);
-    put(d + 2 * h + j, dn, n);
-    put(d_products + j, dn * r, n);
-    put(dh + j, D * z, n);
-  });
+  each_vector(
+      h, [&](int64_t j, int n) __attribute__((always_inline)) {
+        const float* p = gates + j;
+        const VF r = get(p, n), z = get(p + h, n), candidate = get(p + 2 * h, n);
+        const VF D = get(dy + j, n) + get(dh + j, n);
+        const VF dn = (D * (1.0f - z)) * one_less_square(candidate);
+        const VF dr = (dn * get(products + j, n)) * slope(r), dz = (D * (get(before + j, n) - candidate)) * slope(z);
+        put(d + j, dr, n);
+        put(d + h + j, dz, n);
+        put(d + 2 * h + j, dn, n);
+        put(d_products + j, dn * r, n);
+        put(dh + j, D * z, n);
+      });
 }
 
 void rnn_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
   const int64_t at = (step.at + row) * a.hidden;
   const float *dh = a.dh0 + row * a.hidden, *dy = a.dy + at, *y = a.saved_y + at;
   float* d = a.d_gates + at;
-  each_vector(a.hidden, [&](int64_t j, int n) __attribute__((always_inline)) {
-    const VF D = get(dy + j, n) + get(dh + j, n), v = get(y + j, n);
-    put(d + j, a.relu ? select(v > 0.0f, D, VF{}) : D * one_less_square(v), n);
-  });
+  each_vector(
+      a.hidden, [&](int64_t j, int n) __attribute__((always_inline)) {
+        const VF D = get(dy + j, n) + get(dh + j, n), v = get(y + j, n);
+        put(d + j, a.relu ? select(v > 0.0f, D, VF{}) : D * one_less_square(v), n);
+      });
 }
 
 // Runs body(rows) over the chunks of the batch.
