@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import dlcore as dl
 import numpy as np
 import pytest
+
+import dlcore as dl
 from dlcore import nn
 
 torch = pytest.importorskip("torch")
