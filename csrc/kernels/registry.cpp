@@ -23,6 +23,7 @@ namespace dlcore {
   X(ref_softmax)                  \
   X(ref_norm)                     \
   X(ref_attention)                \
+  X(ref_rnn)                      \
   X(cpu_elementwise)              \
   X(cpu_reduce)                   \
   X(cpu_random)                   \
@@ -34,7 +35,8 @@ namespace dlcore {
   X(cpu_conv)                     \
   X(cpu_softmax)                  \
   X(cpu_norm)                     \
-  X(cpu_attention)
+  X(cpu_attention)                \
+  X(cpu_rnn)
 
 #define DECLARE(family) void register_##family(Registry& r);
 DLCORE_KERNEL_FAMILIES(DECLARE)

@@ -58,6 +58,7 @@ class Case:
     expect: Callable[..., Any] | None = None
     tolerance: float = 2e-6  # of f32 against f64, relative to the largest element (times sqrt of a reduction's length)
     second: bool = True  # differentiate twice
+    outputs: int | None = None  # the first so many are differentiated; the others are there for the backward op alone
     label: str = ""
 
     @property
@@ -74,7 +75,7 @@ CASES: list[Case] = []
 
 
 def case(op: str, *inputs: Arg | tuple[int, ...], expect: Callable[..., Any] | None = None, **more: Any) -> None:
-    known = {k: more.pop(k) for k in ("grad", "tolerance", "second", "label") if k in more}
+    known = {k: more.pop(k) for k in ("grad", "tolerance", "second", "outputs", "label") if k in more}
     args = tuple(a if isinstance(a, Arg) else Arg(a) for a in inputs)
     CASES.append(Case(op, args, more, expect=expect, **known))
 
@@ -491,6 +492,70 @@ for _b, _h, _t, _s, _d, _causal in (
         grad=(0, 1, 2, 3) if _small else (),
         tolerance=2e-5,
     )
+
+# Recurrent layers: (steps, batch, hidden, reverse).
+def recur(x: Array, h: Array, reverse: int, step: Callable[..., Any]) -> list[Array]:
+    """`step(x_t, *states)` over the sequence: the states stacked in the order of time."""
+    states, seen = h, []
+    for x_t in x[::-1] if reverse else x:
+        states = step(x_t, *states)
+        seen.append(states)
+    return [np.stack(s[::-1] if reverse else s) for s in zip(*seen, strict=True)]
+
+
+def lstm(x: Array, h0: Array, c0: Array, w: Array, reverse: int) -> tuple[Array, ...]:
+    def step(x_t: Array, h: Array, c: Array, _: Any = None) -> tuple[Array, ...]:
+        i, f, g, o = np.split(x_t + h @ w.T, 4, -1)
+        gates = np.concatenate([sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)], -1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(c), c, gates
+
+    y, c, gates = recur(x, (h0, c0), reverse, step)
+    end = 0 if reverse else -1
+    return y, y[end], c[end], gates, c
+
+
+def gru(x: Array, h0: Array, w: Array, b_n: Array, reverse: int) -> tuple[Array, ...]:
+    def step(x_t: Array, h: Array, *_: Any) -> tuple[Array, ...]:
+        size = h.shape[-1]
+        joint = sigmoid(x_t[:, : 2 * size] + h @ w[: 2 * size].T)
+        r, z = np.split(joint, 2, -1)
+        p = h @ w[2 * size :].T + b_n
+        n = np.tanh(x_t[:, 2 * size :] + r * p)
+        return (1 - z) * n + z * h, np.concatenate([joint, n], -1), p
+
+    y, gates, p = recur(x, (h0,), reverse, step)
+    return y, y[0 if reverse else -1], gates, p
+
+
+def rnn(x: Array, h0: Array, w: Array, reverse: int, kind: str) -> tuple[Array, ...]:
+    act = np.tanh if kind == "tanh" else lambda a: np.maximum(a, 0)
+    (y,) = recur(x, (h0,), reverse, lambda x_t, h: (act(x_t + h @ w.T),))
+    return y, y[0 if reverse else -1]
+
+
+for _t, _b, _h, _r in ((3, 2, 3, 0), (4, 1, 5, 1), (1, 3, 4, 0), (5, 33, 17, 1), (3, 1, 70, 0), (4, 18, 40, 0)):
+    _small = _b * _h < 20
+    _hs, _y, _l = (_b, _h), (_t, _b, _h), f"r{_r}"
+    case("lstm", (_t, _b, 4 * _h), _hs, _hs, (4 * _h, _h), reverse=_r, label=_l, grad=(0, 1, 2, 3) if _small else (),
+         second=False, outputs=3, tolerance=1e-4, expect=lambda x, h, c, w, r=_r: lstm(x, h, c, w, r))
+    case("lstm_backward", _y, _hs, _hs, _hs, _hs, Arg((4 * _h, _h), "unit"), _y, Arg((_t, _b, 4 * _h), "unit"), _y,
+         reverse=_r, label=_l, tolerance=1e-4)
+    case("gru", (_t, _b, 3 * _h), _hs, (3 * _h, _h), (_h,), reverse=_r, label=_l, grad=(0, 1, 2, 3) if _small else (),
+         second=False, outputs=2, tolerance=1e-4, expect=lambda x, h, w, b, r=_r: gru(x, h, w, b, r))
+    case("gru_backward", _y, _hs, _hs, Arg((3 * _h, _h), "unit"), _y, Arg((_t, _b, 3 * _h), "unit"), _y, reverse=_r,
+         label=_l, tolerance=1e-4)
+    for _k in ("tanh", "relu"):
+        case("rnn", _y, _hs, (_h, _h), reverse=_r, nonlinearity=_k, label=f"{_l}-{_k}", second=False,
+             grad=(0, 1, 2) if _small else (), tolerance=1e-4, expect=lambda x, h, w, r=_r, k=_k: rnn(x, h, w, r, k))
+        case("rnn_backward", _y, _hs, _hs, Arg((_h, _h), "unit"), _y, reverse=_r, nonlinearity=_k, label=f"{_l}-{_k}",
+             tolerance=1e-4)
+for _t, _b in ((0, 2), (2, 0)):
+    _hs, _y = (_b, 3), (_t, _b, 3)
+    case("lstm", (_t, _b, 12), _hs, _hs, (12, 3), label="empty")
+    case("lstm_backward", _y, _hs, _hs, _hs, _hs, (12, 3), _y, (_t, _b, 12), _y, label="empty")
+    case("gru", (_t, _b, 9), _hs, (9, 3), (3,), label="empty")
+    case("gru_backward", _y, _hs, _hs, (9, 3), _y, (_t, _b, 9), _y, label="empty")
 
 # Indexing.
 case("take", (9, 5), Arg((4, 3), "index", 9, "i64"), expect=lambda x, i: x[i], grad=(0,))
