@@ -7,6 +7,7 @@ Each figure is the best of several new processes (imports) or runs.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from dlcore import nn, optim
 
 sys.path.insert(0, str(Path(__file__).parent))
 from models import GPT, sequential
+from report import Table
 from train import flat_cross_entropy
 
 FIRST_ROW = """
@@ -73,12 +75,18 @@ def first_step() -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--update", type=Path, help="write the table into this document, between its marks")
+    update = parser.parse_args().update
     core = next(Path(dl.__file__).parent.glob("_core*.so"))
-    print("| what | measured |\n|---|---|")
-    print(f"| `import dlcore` after `import numpy` | {import_time() * 1e3:.1f} ms |")
-    print(f"| load a frozen CNN (28×28) and predict its first row | {first_row() * 1e3:.1f} ms |")
-    print(f"| trace, plan and run the first training step of the GPT (4 layers) | {first_step() * 1e3:.0f} ms |")
-    print(f"| the compiled core | {core.stat().st_size / 1e6:.2f} MB |")
+    table = Table("what", "measured")
+    table.row("`import dlcore` after `import numpy`", f"{import_time() * 1e3:.1f} ms")
+    table.row("load a frozen CNN (28×28) and predict its first row", f"{first_row() * 1e3:.1f} ms")
+    table.row("trace, plan and run the first training step of the GPT (4 layers)", f"{first_step() * 1e3:.0f} ms")
+    table.row("the compiled core", f"{core.stat().st_size / 1e6:.2f} MB")
+
+    if update:
+        table.write(update, "startup")
 
 
 if __name__ == "__main__":

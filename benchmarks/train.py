@@ -1,7 +1,7 @@
 """A training step (forward, loss, backward, AdamW) in dlcore and in PyTorch: same parameters, same batch; first they
 must agree in value, then they are timed, interleaved.
 
-    python benchmarks/train.py [mlp-small mlp cnn gpt] [--threads 1,2] [--seconds 4] [--json FILE]
+    python benchmarks/train.py [mlp-small mlp cnn gpt] [--threads 1,2] [--seconds 4] [--json F] [--update README.md]
 
 PyTorch (pip install torch==2.13.0) is optional: without it only dlcore's times are printed.
 """
@@ -23,6 +23,7 @@ from dlcore import nn, optim
 
 sys.path.insert(0, str(Path(__file__).parent))
 from models import MODELS, Model
+from report import Table
 from timing import interleave, show
 
 
@@ -55,7 +56,7 @@ def torch_step(net: Any, x: Any, y: Any) -> Callable[[], float]:
         loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), ys.reshape(-1))
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
@@ -83,13 +84,14 @@ def main() -> None:
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each row")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--update", type=Path, help="write the table into this document, between its marks")
     args = parser.parse_args()
     unknown = set(args.models) - set(names)
     if unknown:
         parser.error(f"unknown models {sorted(unknown)}; known: {names}")
 
     rows = []
-    print("| training step | threads | dlcore | PyTorch | ratio, best (median) |\n|---|---|---|---|---|")
+    table = Table("training step", "threads", "dlcore", "PyTorch", "ratio of the best (of the medians)")
     for model in MODELS:
         if args.models and model.name not in args.models:
             continue
@@ -102,11 +104,10 @@ def main() -> None:
             times = interleave(candidates(model), args.seconds)
             ours, theirs = times["dlcore"], times.get("PyTorch")
             ratio = f"{theirs.best / ours.best:.2f} ({theirs.median / ours.median:.2f})" if theirs else "–"
-            print(
-                f"| {model.what} | {threads} | {show(ours.best)} | {show(theirs.best) if theirs else '–'} | {ratio} |",
-                flush=True,
-            )
+            table.row(model.what, threads, show(ours.best), show(theirs.best) if theirs else "–", ratio)
             rows.append({"model": model.name, "threads": threads, **{k: vars(t) for k, t in times.items()}})
+    if args.update:
+        table.write(args.update, "measured")
     if args.json:
         args.json.write_text(json.dumps({"machine": dl.info(), "rows": rows}, indent=1, default=str))
 
