@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ class Interrupt(optim.AdamW):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """A shell that starts jobs in the background has them ignore Ctrl-C; here it works as at a prompt."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize("kind", ["in memory", "batch by batch"])
 def test_interrupted_and_resumed_gives_the_same_bits(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

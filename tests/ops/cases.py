@@ -493,6 +493,7 @@ for _b, _h, _t, _s, _d, _causal in (
         tolerance=2e-5,
     )
 
+
 # Recurrent layers: (steps, batch, hidden, reverse).
 def recur(x: Array, h: Array, reverse: int, step: Callable[..., Any]) -> list[Array]:
     """`step(x_t, *states)` over the sequence: the states stacked in the order of time."""
@@ -537,19 +538,88 @@ def rnn(x: Array, h0: Array, w: Array, reverse: int, kind: str) -> tuple[Array, 
 for _t, _b, _h, _r in ((3, 2, 3, 0), (4, 1, 5, 1), (1, 3, 4, 0), (5, 33, 17, 1), (3, 1, 70, 0), (4, 18, 40, 0)):
     _small = _b * _h < 20
     _hs, _y, _l = (_b, _h), (_t, _b, _h), f"r{_r}"
-    case("lstm", (_t, _b, 4 * _h), _hs, _hs, (4 * _h, _h), reverse=_r, label=_l, grad=(0, 1, 2, 3) if _small else (),
-         second=False, outputs=3, tolerance=1e-4, expect=lambda x, h, c, w, r=_r: lstm(x, h, c, w, r))
-    case("lstm_backward", _y, _hs, _hs, _hs, _hs, Arg((4 * _h, _h), "unit"), _y, Arg((_t, _b, 4 * _h), "unit"), _y,
-         reverse=_r, label=_l, tolerance=1e-4)
-    case("gru", (_t, _b, 3 * _h), _hs, (3 * _h, _h), (_h,), reverse=_r, label=_l, grad=(0, 1, 2, 3) if _small else (),
-         second=False, outputs=2, tolerance=1e-4, expect=lambda x, h, w, b, r=_r: gru(x, h, w, b, r))
-    case("gru_backward", _y, _hs, _hs, Arg((3 * _h, _h), "unit"), _y, Arg((_t, _b, 3 * _h), "unit"), _y, reverse=_r,
-         label=_l, tolerance=1e-4)
+    case(
+        "lstm",
+        (_t, _b, 4 * _h),
+        _hs,
+        _hs,
+        (4 * _h, _h),
+        reverse=_r,
+        label=_l,
+        grad=(0, 1, 2, 3) if _small else (),
+        second=False,
+        outputs=3,
+        tolerance=1e-4,
+        expect=lambda x, h, c, w, r=_r: lstm(x, h, c, w, r),
+    )
+    case(
+        "lstm_backward",
+        _y,
+        _hs,
+        _hs,
+        _hs,
+        _hs,
+        Arg((4 * _h, _h), "unit"),
+        _y,
+        Arg((_t, _b, 4 * _h), "unit"),
+        _y,
+        reverse=_r,
+        label=_l,
+        tolerance=1e-4,
+    )
+    case(
+        "gru",
+        (_t, _b, 3 * _h),
+        _hs,
+        (3 * _h, _h),
+        (_h,),
+        reverse=_r,
+        label=_l,
+        grad=(0, 1, 2, 3) if _small else (),
+        second=False,
+        outputs=2,
+        tolerance=1e-4,
+        expect=lambda x, h, w, b, r=_r: gru(x, h, w, b, r),
+    )
+    case(
+        "gru_backward",
+        _y,
+        _hs,
+        _hs,
+        Arg((3 * _h, _h), "unit"),
+        _y,
+        Arg((_t, _b, 3 * _h), "unit"),
+        _y,
+        reverse=_r,
+        label=_l,
+        tolerance=1e-4,
+    )
     for _k in ("tanh", "relu"):
-        case("rnn", _y, _hs, (_h, _h), reverse=_r, nonlinearity=_k, label=f"{_l}-{_k}", second=False,
-             grad=(0, 1, 2) if _small else (), tolerance=1e-4, expect=lambda x, h, w, r=_r, k=_k: rnn(x, h, w, r, k))
-        case("rnn_backward", _y, _hs, _hs, Arg((_h, _h), "unit"), _y, reverse=_r, nonlinearity=_k, label=f"{_l}-{_k}",
-             tolerance=1e-4)
+        case(
+            "rnn",
+            _y,
+            _hs,
+            (_h, _h),
+            reverse=_r,
+            nonlinearity=_k,
+            label=f"{_l}-{_k}",
+            second=False,
+            grad=(0, 1, 2) if _small else (),
+            tolerance=1e-4,
+            expect=lambda x, h, w, r=_r, k=_k: rnn(x, h, w, r, k),
+        )
+        case(
+            "rnn_backward",
+            _y,
+            _hs,
+            _hs,
+            Arg((_h, _h), "unit"),
+            _y,
+            reverse=_r,
+            nonlinearity=_k,
+            label=f"{_l}-{_k}",
+            tolerance=1e-4,
+        )
 for _t, _b in ((0, 2), (2, 0)):
     _hs, _y = (_b, 3), (_t, _b, 3)
     case("lstm", (_t, _b, 12), _hs, _hs, (12, 3), label="empty")

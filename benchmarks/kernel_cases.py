@@ -1,0 +1,201 @@
+"""The cases of the kernel benchmark: an op with its shapes for dlcore, the same for PyTorch and NumPy, and its work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dlcore import _core
+
+Array = np.ndarray[Any, Any]
+RNG = np.random.default_rng(0)
+
+
+@dataclass
+class Case:
+    family: str
+    name: str
+    op: str
+    arrays: list[Array]
+    attrs: dict[str, Any]
+    flops: float = 0.0  # GFLOP/s where given, else GB/s of `bytes`
+    bytes: float = 0.0
+    peers: dict[str, Callable[[], Callable[[], Any]]] = field(default_factory=dict)
+
+    def ours(self) -> Callable[[], list[_core.Tensor]]:
+        """The op alone, planned as in a program."""
+        graph = _core.Graph()
+        tensors = [_core.Tensor.from_numpy(a, copy=True) for a in self.arrays]
+        ids = [graph.input(f"x{i}", t.dtype, t.shape) for i, t in enumerate(tensors)]
+        for i, value in enumerate(graph.emit(self.op, ids, self.attrs)):
+            graph.output(f"y{i}", value)
+        program = _core.Program(graph, passes=[])
+        return lambda: program.run(tensors)
+
+
+def normal(*shape: int) -> Array:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def torch_call(body: Callable[..., Any], *arrays: Array) -> Callable[[], Callable[[], Any]]:
+    def build() -> Callable[[], Any]:
+        import torch
+
+        tensors = [torch.tensor(a) for a in arrays]
+
+        def call() -> Any:
+            with torch.no_grad():
+                return body(*tensors)
+
+        return call
+
+    return build
+
+
+def gemm() -> Iterator[Case]:
+    shapes = [(n, n, n) for n in (128, 256, 512, 1024, 2048)]
+    shapes += [
+        (64, 128, 784),
+        (4096, 64, 64),
+        (32, 4096, 1024),
+        (1024, 4096, 32),
+        (32, 64, 64),
+        (64, 10, 128),
+        (8, 8, 8),
+    ]
+    for m, n, k in [*shapes, (1, 1024, 1024)]:
+        for ta, tb in ((0, 0), (0, 1), (1, 0)):
+            a, b = normal(*((k, m) if ta else (m, k))), normal(*((n, k) if tb else (k, n)))
+
+            def numpy(a: Array = a, b: Array = b, ta: int = ta, tb: int = tb) -> Callable[[], Any]:
+                return lambda: (a.T if ta else a) @ (b.T if tb else b)
+
+            def body(x: Any, y: Any, ta: int = ta, tb: int = tb) -> Any:
+                return (x.T if ta else x) @ (y.T if tb else y)
+
+            name = f"{m}x{n}x{k} {'TN'[1 - ta]}{'TN'[1 - tb]}"
+            attrs = {"transpose_a": ta, "transpose_b": tb}
+            peers = {"torch": torch_call(body, a, b), "numpy": numpy}
+            yield Case("gemm", name, "matmul", [a, b], attrs, flops=2.0 * m * n * k, peers=peers)
+
+
+# name, n, channels in, size, channels out, kernel, stride, padding, dilation, groups
+CONVS = [
+    ("3x3 64@32²", 32, 64, 32, 64, 3, 1, 1, 1, 1), ("3x3 128@16²", 32, 128, 16, 128, 3, 1, 1, 1, 1),
+    ("3x3 256@8²", 32, 256, 8, 256, 3, 1, 1, 1, 1), ("3x3 512@4²", 32, 512, 4, 512, 3, 1, 1, 1, 1),
+    ("3x3 s2 64@32²", 32, 64, 32, 128, 3, 2, 1, 1, 1), ("1x1 256@16²", 32, 256, 16, 64, 1, 1, 0, 1, 1),
+    ("7x7 s2 3@64²", 32, 3, 64, 64, 7, 2, 3, 1, 1), ("5x5 32@16²", 32, 32, 16, 64, 5, 1, 2, 1, 1),
+    ("3x3 dilated 64@16²", 32, 64, 16, 64, 3, 1, 2, 2, 1), ("3x3 4 groups 64@16²", 32, 64, 16, 64, 3, 1, 1, 1, 4),
+    ("3x3 depthwise 64@32²", 32, 64, 32, 64, 3, 1, 1, 1, 64),
+]  # fmt: skip
+
+
+def conv() -> Iterator[Case]:
+    for name, n, ci, size, co, k, stride, pad, dilation, groups in CONVS:
+        out = (size + 2 * pad - dilation * (k - 1) - 1) // stride + 1
+        x, w, dy = normal(n, size, size, ci), normal(co, ci // groups, k, k), normal(n, out, out, co)
+        attrs: dict[str, Any] = {
+            "stride": [stride] * 2, "padding": [pad] * 4, "dilation": [dilation] * 2, "groups": groups,
+            "layout": "nhwc",
+        }  # fmt: skip
+        work = 2.0 * n * out * out * co * (ci // groups) * k * k
+        variants = [("direct", attrs)]
+        if k == 3 and stride == dilation == groups == 1:
+            variants.append(("winograd", {**attrs, "algorithm": "winograd4"}))
+        options = {"stride": stride, "padding": pad, "dilation": dilation, "groups": groups}
+        for label, more in variants:
+            for direction, op, arrays, extra in (
+                ("forward", "conv2d", [x, w], {}),
+                ("data", "conv2d_backward_data", [dy, w], {"input_size": [size, size]}),
+                ("weight", "conv2d_backward_weight", [x, dy], {"kernel": [k, k]}),
+            ):
+                peers = {p: torch_conv(direction, x, w, dy, options, p) for p in ("torch nchw", "torch nhwc")}
+                yield Case(
+                    "conv", f"{name} {direction}, {label}", op, arrays, {**more, **extra}, flops=work, peers=peers
+                )
+
+
+def torch_conv(direction: str, x: Array, w: Array, dy: Array, options: dict[str, int], layout: str) -> Any:
+    def build() -> Callable[[], Any]:
+        import torch
+
+        form = torch.channels_last if layout.endswith("nhwc") else torch.contiguous_format
+        tx, tw, tdy = (torch.tensor(a) for a in (np.moveaxis(x, 3, 1), w, np.moveaxis(dy, 3, 1)))
+        tx, tw, tdy = (t.contiguous(memory_format=form) for t in (tx, tw, tdy))
+        mask = [direction == "data", direction == "weight", False]
+        pairs = [[options[k]] * 2 for k in ("stride", "padding", "dilation")]
+
+        def call() -> Any:
+            with torch.no_grad():
+                if direction == "forward":
+                    return torch.nn.functional.conv2d(tx, tw, **options).permute(0, 2, 3, 1)
+                found = torch.ops.aten.convolution_backward(
+                    tdy, tx, tw, None, *pairs, False, [0, 0], options["groups"], mask
+                )
+                return found[0].permute(0, 2, 3, 1) if direction == "data" else found[1]
+
+        return call
+
+    return build
+
+
+def attention() -> Iterator[Case]:
+    for t in (64, 256, 1024, 2048):
+        for causal in (0, 1):
+            q, k, v = (normal(4, 4, t, 64) for _ in range(3))
+
+            def body(q: Any, k: Any, v: Any, causal: int = causal) -> Any:
+                import torch
+
+                return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=bool(causal))
+
+            work = 4.0 * 16 * t * t * 64 / (2 if causal else 1)
+            attrs = {"scale": 1 / math.sqrt(64), "causal": causal}
+            name = f"{t} tokens{', causal' if causal else ''}"
+            yield Case(
+                "attention", name, "attention", [q, k, v], attrs, work, peers={"torch": torch_call(body, q, k, v)}
+            )
+
+
+def rows() -> Iterator[Case]:
+    def f(name: str) -> Callable[..., Any]:
+        def body(*args: Any, **options: Any) -> Any:
+            import torch
+
+            return getattr(torch.nn.functional, name)(*args, **options)
+
+        return body
+
+    x, bias, image = normal(8192, 512), normal(512), normal(32, 64, 32, 32)
+    big = 2.0 * x.nbytes
+    norm = lambda x, g, b: f("layer_norm")(x, (512,), g, b)  # noqa: E731
+    pool = lambda x: f("max_pool2d")(x, 2)  # noqa: E731
+    softmax, log_softmax = (lambda x, n=n: f(n)(x, -1) for n in ("softmax", "log_softmax"))
+    labels = RNG.integers(0, 512, 8192)
+    loss = lambda x, y: f("cross_entropy")(x, y, reduction="none")  # noqa: E731
+    table, ids = normal(50_000, 128), RNG.integers(0, 50_000, (64, 64))
+    window = {"kernel": [2, 2], "stride": [2, 2], "padding": [0] * 4, "dilation": [1, 1], "ceil": 0, "layout": "nhwc"}
+    specs: list[tuple[str, str, list[Array], dict[str, Any], float, Any]] = [
+        ("softmax 8192x512", "softmax", [x], {}, big, torch_call(softmax, x)),
+        ("log_softmax 8192x512", "log_softmax", [x], {}, big, torch_call(log_softmax, x)),
+        ("cross_entropy 8192x512", "cross_entropy", [x, labels], {"label_smoothing": 0.0, "ignore_index": -100},
+         big / 2, torch_call(loss, x, labels)),
+        ("layer_norm 8192x512", "layer_norm", [x, bias, bias], {"dims": 1, "eps": 1e-5}, big,
+         torch_call(norm, x, bias, bias)),
+        ("gelu 8192x512", "gelu", [x], {}, big, torch_call(f("gelu"), x)),
+        ("add 8192x512", "add", [x, x], {}, big * 1.5, torch_call(lambda x: x + x, x)),
+        ("sum of rows 8192x512", "sum", [x], {"axes": [1], "keepdims": 0}, big / 2, torch_call(lambda x: x.sum(1), x)),
+        ("max_pool2d 2x2 64@32²", "max_pool2d", [np.ascontiguousarray(np.moveaxis(image, 1, 3))], window,
+         1.5 * image.nbytes, torch_call(pool, image)),
+        ("embedding 50000x128", "take", [table, ids], {}, 2.0 * ids.size * 512,
+         torch_call(lambda t, i: t[i], table, ids)),
+    ]  # fmt: skip
+    for name, op, arrays, attrs, moved, peer in specs:
+        yield Case("rows", name, op, arrays, attrs, bytes=moved, peers={"torch": peer})
+
+
+FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {"gemm": gemm, "conv": conv, "attention": attention, "rows": rows}

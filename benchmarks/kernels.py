@@ -1,0 +1,113 @@
+"""The kernels against their peers (PyTorch with MKL and oneDNN, NumPy with OpenBLAS), interleaved in one process.
+
+    python benchmarks/kernels.py [gemm conv attention rows] [--threads 1,2] [--seconds 1] [--json F] [--update DOCUMENT]
+
+For each case: GFLOP/s or GB/s of the best run, the ratio to the best peer (of the best and of the median runs), and the
+largest difference from float64 relative to the largest element, ours and the peer's; see docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dlcore as dl
+from dlcore import _core
+
+sys.path.insert(0, str(Path(__file__).parent))
+from kernel_cases import FAMILIES, Case
+from report import Table
+from timing import interleave, show
+
+
+def exact(case: Case) -> Any:
+    """The first output by the naive kernels in float64; nothing where that would take long."""
+    if case.flops > 2e8 or case.bytes > 5e7:
+        return None
+    attrs = {k: v for k, v in case.attrs.items() if k != "algorithm"}
+    wide = [a.astype(np.float64) if a.dtype == np.float32 else a for a in case.arrays]
+    return _core.run_op(case.op, [_core.Tensor.from_numpy(a) for a in wide], attrs, "ref")[0].numpy()
+
+
+def error(found: Any, want: Any) -> str:
+    if want is None:
+        return "–"
+    values = np.asarray(found, np.float64)
+    if values.shape != want.shape:
+        return "–"
+    return f"{np.abs(values - want).max() / max(1e-30, np.abs(want).max()):.1e}"
+
+
+def measure(case: Case, peers: set[str], seconds: float) -> dict[str, Any]:
+    calls: dict[str, Any] = {"dlcore": case.ours()}
+    calls |= {name: build() for name, build in case.peers.items() if name.split()[0] in peers}
+    times = interleave(calls, seconds, 0.02)
+    ours = times.pop("dlcore")
+    best = min(times, key=lambda n: times[n].best) if times else None
+    want = exact(case)
+    rate = (case.flops or case.bytes) / ours.best / 1e9
+    row = {
+        "family": case.family, "case": case.name, "best": ours.best, "rate": rate,
+        "unit": "GFLOP/s" if case.flops else "GB/s", "error": error(calls["dlcore"]()[0].numpy(), want),
+    }  # fmt: skip
+    if best is not None:
+        row |= {
+            "peer": best, "ratio": times[best].best / ours.best, "median": times[best].median / ours.median,
+            "peer_error": error(calls[best](), want),
+        }  # fmt: skip
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)} (all)")
+    parser.add_argument("--threads", default="1")
+    parser.add_argument("--peers", default="torch,numpy")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each case")
+    parser.add_argument("--match", default="", help="only cases whose name holds this")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--update", type=Path, help="write the table into this document, between its marks")
+    args = parser.parse_args()
+    if unknown := set(args.families) - set(FAMILIES):
+        parser.error(f"unknown families {sorted(unknown)}; known: {', '.join(FAMILIES)}")
+    peers = {p for p in args.peers.split(",") if p and importlib.util.find_spec(p) is not None}
+
+    rows = []
+    table = Table("kernel", "threads", "time", "rate", "peer", "ratio of the best (of the medians)", "error", "peer's")
+    for threads in map(int, args.threads.split(",")):
+        dl.set_num_threads(threads)
+        if "torch" in peers:
+            import torch
+
+            torch.set_num_threads(threads)
+        for family in args.families or FAMILIES:
+            ratios = []
+            for case in FAMILIES[family]():
+                if args.match not in case.name:
+                    continue
+                # NumPy's BLAS takes its threads when it is loaded: it is a peer where that agrees.
+                row = measure(case, peers, args.seconds) | {"threads": threads}
+                rows.append(row)
+                rate, peer = f"{row['rate']:.1f} {row['unit']}", row.get("peer", "–")
+                ratio = f"{row['ratio']:.2f} ({row['median']:.2f})" if "ratio" in row else "–"
+                ratios += [row["ratio"]] if "ratio" in row else []
+                name = f"{family} {case.name}"
+                table.row(name, threads, show(row["best"]), rate, peer, ratio, row["error"], row.get("peer_error", "–"))
+            if ratios:
+                mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+                table.row(f"{family}, geometric mean", threads, "", "", "", f"{mean:.2f}", "", "")
+    if args.update:
+        table.write(args.update, "kernels")
+    if args.json:
+        args.json.write_text(json.dumps({"machine": dl.info(), "rows": rows}, indent=1, default=str))
+
+
+if __name__ == "__main__":
+    main()
