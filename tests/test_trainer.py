@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore import callbacks, data, nn, optim
+from dlcore import callbacks, checkpoint, data, nn, optim
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 6)).astype(np.float32)
@@ -190,3 +191,45 @@ def test_damaged_checkpoints_are_errors(tmp_path: Path) -> None:
     make().freeze(X[:1]).save(tmp_path / "program")
     with pytest.raises(dl.FileError, match="no checkpoint"):
         make().fit(data.ArrayDataset(X, Y), resume=tmp_path / "program")
+
+
+HOSTILE: list[tuple[str, Any]] = [
+    ("sums", [1]), ("sums", {}), ("sums", {"rows": 1, "loss": 0.0, "sums": []}), ("epoch", -5), ("epoch", float("inf")),
+    ("batch", -3), ("random", {}), ("random", {"seed": 10**40, "step": 0, "draws": 0}), ("history", [1]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), HOSTILE, ids=[f"{k}-{v}"[:40] for k, v in HOSTILE])
+def test_edited_checkpoints_leave_the_model_alone(tmp_path: Path, key: str, value: Any) -> None:
+    make().save(tmp_path / "a.ckpt")
+    raw = (tmp_path / "a.ckpt").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    state = json.loads(header["__metadata__"]["state"])
+    header["__metadata__"]["state"] = json.dumps(state | {key: value})
+    text = json.dumps(header).encode()
+    (tmp_path / "edited").write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
+    trainer = make()
+    trainer.model.load_state_dict({k: np.asarray(v) + 1 for k, v in trainer.model.state_dict().items()})
+    before = bits(trainer)
+    with pytest.raises(dl.FileError, match="edited"):
+        trainer.fit(data.ArrayDataset(X, Y), verbose=False, resume=tmp_path / "edited")
+    assert bits(trainer) == before
+
+
+def test_a_checkpoint_of_another_model_leaves_the_model_alone(tmp_path: Path) -> None:
+    other = dl.Trainer(nn.Sequential(nn.Linear(6, 3)), nn.CrossEntropyLoss(), optim.AdamW(lr=1e-2))
+    other.save(tmp_path / "other.ckpt")
+    trainer = make()
+    before = bits(trainer)
+    with pytest.raises(dl.FileError, match=r"other\.ckpt: it does not fit this model"):
+        trainer.fit(data.ArrayDataset(X, Y), verbose=False, resume=tmp_path / "other.ckpt")
+    assert bits(trainer) == before
+
+
+def test_resuming_with_fewer_batches_says_so(tmp_path: Path) -> None:
+    trainer = make()
+    trainer.position = checkpoint.Position(0, 50)
+    trainer.save(tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match="stands after 50 batches of an epoch, this data has 10"):
+        make().fit(data.ArrayDataset(X, Y), batch_size=30, verbose=False, resume=tmp_path / "a.ckpt")

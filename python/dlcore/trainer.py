@@ -97,6 +97,11 @@ class Trainer:
         self.position = checkpoint.Position()
         if resume is not None:
             checkpoint.load(self, resume)
+            if self.position.batch > len(loader):
+                raise ValueError(
+                    f"fit(resume=…) stands after {self.position.batch} batches of an epoch, this data has "
+                    f"{len(loader)}: resume with the data and batch_size it was saved with"
+                )
         self.stop = False
         for callback in callbacks:
             callback.begin(self)
