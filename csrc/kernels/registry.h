@@ -18,6 +18,10 @@ struct KernelSpec {
   std::vector<TensorType> inputs;
   std::vector<TensorType> outputs;
   Attrs attrs;
+  // Data of the inputs that never change while the kernel lives (a frozen program's weights), nullptr for others; may
+  // be empty. What a kernel derives from them once, it keeps by prepared.h.
+  std::vector<const void*> constants = {};
+  const void* constant(size_t input) const { return input < constants.size() ? constants[input] : nullptr; }
 };
 
 struct RunArgs {

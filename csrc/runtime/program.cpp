@@ -55,10 +55,16 @@ Program::Program(Graph graph, const std::vector<std::string>* passes, const std:
   graph_ = passes && passes->empty() ? std::move(graph) : optimize(std::move(graph), passes);
   plan_ = make_plan(graph_);
   size_t in = 0, out = 0;
+  std::vector<const void*> constants(graph_.values.size());
+  for (const Leaf& leaf : graph_.leaves)
+    if (leaf.role == Role::Const) constants[leaf.value] = leaf.data.data();
   for (NodeId k : plan_.order) {
     const Node& n = graph_.nodes[k];
     KernelSpec spec{n.op, {}, {}, n.attrs};
-    for (ValueId v : n.inputs) spec.inputs.push_back(graph_.type(v));
+    for (ValueId v : n.inputs) {
+      spec.inputs.push_back(graph_.type(v));
+      spec.constants.push_back(constants[v]);
+    }
     for (ValueId v : n.outputs) spec.outputs.push_back(graph_.type(v));
     const bool view = get_op(n.op).flags & kView;
     if (!view) steps_.push_back({registry().bind(spec, backend), k, in, out});

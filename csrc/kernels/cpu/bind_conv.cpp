@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/cpu.h"
+#include "kernels/prepared.h"
 #include "kernels/winograd_spec.h"
 
 namespace dlcore {
@@ -76,12 +77,12 @@ struct ConvCall {
   }
 };
 
-struct Prepared {
+struct Planned {
   std::shared_ptr<ConvCall> call;
   size_t workspace;
 };
 
-Prepared prepare(const ConvSpec& spec, const ConvTable& table, size_t own) {
+Planned plan_call(const ConvSpec& spec, const ConvTable& table, size_t own) {
   auto call = std::make_shared<ConvCall>();
   const ConvShape& s = spec.shape;
   call->shape = s;
@@ -110,20 +111,36 @@ const ConvTable* table_for(const KernelSpec& spec) {
   }
 }
 
+// What packed weights depend on.
+std::string form(const char* what, const ConvShape& s) {
+  return what + to_string(Shape{static_cast<int64_t>(current_isa()), s.groups, s.co, s.ci, s.kh, s.kw});
+}
+
 BoundKernel bind_forward(const KernelSpec& spec) {
   const ConvTable* table = table_for(spec);
   if (!table) return {};
   const ConvSpec conv = read_conv(spec, spec.inputs[0].shape, spec.inputs[1].shape, spec.outputs[0].shape);
   if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv);
-  auto [call, bytes] = prepare(conv, *table, table->workspace_forward(conv.shape));
+  const size_t floats = table->packed_floats(conv.shape), rest = aligned(table->workspace_forward(conv.shape));
+  Prepared packed;
+  if (const void* w = spec.constant(1))
+    packed = prepare(w, form("conv", conv.shape), floats,
+                     [&](float* to) { table->pack(conv.shape, static_cast<const float*>(w), to); });
+  auto [call, bytes] = plan_call(conv, *table, rest + (packed ? 0 : aligned(floats * sizeof(float))));
   call->map = forward_map(conv.shape);
   BoundKernel bound;
   bound.workspace = bytes;
-  bound.run = [c = call](const RunArgs& r) {
+  bound.run = [c = call, packed, rest](const RunArgs& r) {
+    const float* weights = packed.get();
+    if (!packed) {
+      float* own = reinterpret_cast<float*>(static_cast<char*>(r.workspace) + rest);
+      c->table->pack(c->shape, static_cast<const float*>(r.in[1]), own);
+      weights = own;
+    }
     const float* x = c->x_in(static_cast<const float*>(r.in[0]), r.workspace);
     float* y = static_cast<float*>(r.out[0]);
     float* to = c->move_y ? c->y_copy(r.workspace) : y;
-    c->table->forward(c->shape, c->map.view(), x, static_cast<const float*>(r.in[1]), to, r.workspace);
+    c->table->forward(c->shape, c->map.view(), x, weights, to, r.workspace);
     const ConvShape& s = c->shape;
     if (c->move_y) c->table->transpose_images(to, y, s.n, s.oh * s.ow, s.groups * s.co);
   };
@@ -135,7 +152,7 @@ BoundKernel bind_data(const KernelSpec& spec) {
   if (!table) return {};
   const ConvSpec conv = read_conv(spec, spec.outputs[0].shape, spec.inputs[1].shape, spec.inputs[0].shape);
   if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv);
-  auto [call, bytes] = prepare(conv, *table, table->workspace_data(conv.shape));
+  auto [call, bytes] = plan_call(conv, *table, table->workspace_data(conv.shape));
   call->map = backward_map(conv.shape);
   BoundKernel bound;
   bound.workspace = bytes;
@@ -155,7 +172,7 @@ BoundKernel bind_weight(const KernelSpec& spec) {
   if (!table) return {};
   const ConvSpec conv = read_conv(spec, spec.inputs[0].shape, spec.outputs[0].shape, spec.inputs[1].shape);
   if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv);
-  auto [call, bytes] = prepare(conv, *table, table->workspace_weight(conv.shape));
+  auto [call, bytes] = plan_call(conv, *table, table->workspace_weight(conv.shape));
   BoundKernel bound;
   bound.workspace = bytes;
   bound.run = [c = call](const RunArgs& r) {

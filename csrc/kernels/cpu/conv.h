@@ -33,9 +33,12 @@ struct ConvMap {
 };
 
 struct ConvTable {
-  // workspace_* give bytes. The pointers are x, weights, y in the roles of the forward convolution.
+  // workspace_* give bytes. The pointers are x, weights, y in the roles of the forward convolution, whose weights are
+  // packed apart: once, where they never change.
+  size_t (*packed_floats)(const ConvShape& shape);
+  void (*pack)(const ConvShape& shape, const float* w, float* packed);
   size_t (*workspace_forward)(const ConvShape& shape);
-  void (*forward)(const ConvShape& shape, const ConvMap& map, const float* x, const float* w, float* y,
+  void (*forward)(const ConvShape& shape, const ConvMap& map, const float* x, const float* packed, float* y,
                   void* workspace);
   size_t (*workspace_data)(const ConvShape& shape);
   void (*backward_data)(const ConvShape& shape, const ConvMap& map, const float* dy, const float* w, float* dx,

@@ -52,8 +52,9 @@ int64_t packed_floats(const ConvShape& s, int64_t source, int64_t dest) {
   return s.groups * ceil_div(dest, kPanel) * kPanel * s.kh * s.kw * source;
 }
 
+size_t packed_forward(const ConvShape& s) { return static_cast<size_t>(packed_floats(s, s.ci, s.co)); }
 size_t workspace_forward(const ConvShape& s) {
-  return static_cast<size_t>(packed_floats(s, s.ci, s.co) + (few_channels(s) ? padded_floats(s) : 0)) * sizeof(float);
+  return static_cast<size_t>(few_channels(s) ? padded_floats(s) : 0) * sizeof(float);
 }
 size_t workspace_data(const ConvShape& s) { return static_cast<size_t>(packed_floats(s, s.co, s.ci)) * sizeof(float); }
 
@@ -88,18 +89,20 @@ void forward_few(const ConvShape& s, const float* x, const float* packed, float*
   });
 }
 
-void forward(const ConvShape& s, const ConvMap& map, const float* x, const float* w, float* y, void* workspace) {
-  float* packed = static_cast<float*>(workspace);
+void pack(const ConvShape& s, const float* w, float* packed) {
+  if (is_depthwise(s))
+    transpose(w, s.kh * s.kw, s.groups, s.kh * s.kw, packed, s.groups);
+  else
+    pack_forward(s, w, packed);
+}
+
+void forward(const ConvShape& s, const ConvMap& map, const float* x, const float* packed, float* y, void* workspace) {
   const PointConv conv{s.n, s.h, s.w, s.oh, s.ow, s.groups, s.ci, s.co, s.kh * s.kw, &map, x, packed, y};
   if (s.n * s.oh * s.ow * s.groups * s.co == 0) return;
-  if (is_depthwise(s)) {
-    transpose(w, s.kh * s.kw, s.groups, s.kh * s.kw, packed, s.groups);
+  if (is_depthwise(s))
     run_points_depthwise(conv);
-    return;
-  }
-  pack_forward(s, w, packed);
-  if (few_channels(s))
-    forward_few(s, x, packed, y, packed + packed_floats(s, s.ci, s.co));
+  else if (few_channels(s))
+    forward_few(s, x, packed, y, static_cast<float*>(workspace));
   else
     run_points(conv);
 }
@@ -130,7 +133,8 @@ void transpose_images(const float* src, float* dst, int64_t n, int64_t rows, int
 
 }  // namespace
 
-const ConvTable conv_table = {workspace_forward, forward,         workspace_data,  backward_data,
-                              workspace_weight,  backward_weight, transpose_images};
+const ConvTable conv_table = {packed_forward,  pack,          workspace_forward, forward,
+                              workspace_data,  backward_data, workspace_weight,  backward_weight,
+                              transpose_images};
 
 }  // namespace dlcore::DLCORE_ISA
