@@ -24,7 +24,8 @@ Graph simplify(const Graph& graph);                     // "simplify": algebra, 
 Graph fold(const Graph& graph, const Evaluator& eval);  // "fold": computes what depends on constants alone
 Graph to_channels_last(const Graph& graph);             // "layout": images run as NHWC between convolutions
 Graph select_algorithms(const Graph& graph);            // "select": Winograd where it pays; changes float32 rounding
-Graph fuse(const Graph& graph);                         // "fuse": element-wise chains become `fused` tile programs
+Graph absorb_constants(const Graph& graph);  // "absorb": when freezing, batch norms into weights; rounds anew
+Graph fuse(const Graph& graph);              // "fuse": element-wise chains become `fused` tile programs
 
 const std::vector<std::string>& default_passes();
 // Runs the named passes in order. Throws Error(Value) for an unknown name.

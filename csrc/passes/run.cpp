@@ -24,12 +24,14 @@ Graph run_passes(Graph graph, std::span<const std::string> names, const Evaluato
       graph = to_channels_last(graph);
     else if (name == "select")
       graph = select_algorithms(graph);
+    else if (name == "absorb")
+      graph = absorb_constants(graph);
     else if (name == "fuse")
       graph = fuse(graph);
     else if (name == "dce")
       graph = eliminate_dead_code(graph);
     else
-      fail(ErrorKind::Value, "unknown pass '", name, "'; known: simplify fold layout select fuse dce");
+      fail(ErrorKind::Value, "unknown pass '", name, "'; known: simplify fold layout absorb select fuse dce");
 #ifndef NDEBUG
     verify(graph);
 #endif

@@ -12,7 +12,7 @@ from dlcore.program import ROWS, Program
 from dlcore.tensor import Tensor, to_core
 
 # What is decided when freezing and written into the file; how it runs on a processor is planned where it is loaded.
-_PASSES = ["simplify", "fold", "layout", "select", "simplify", "fold"]
+_PASSES = ["simplify", "fold", "layout", "simplify", "fold", "absorb", "select", "simplify"]
 
 
 def freeze(
