@@ -24,6 +24,7 @@ namespace dlcore {
   X(ref_norm)                     \
   X(ref_attention)                \
   X(ref_rnn)                      \
+  X(ref_fused)                    \
   X(cpu_elementwise)              \
   X(cpu_reduce)                   \
   X(cpu_random)                   \
@@ -56,22 +57,26 @@ class Table final : public Registry {
     DLCORE_CHECK(bind && !backend.empty() && !op.empty(), Value, "a kernel needs a backend, an op and a bind function");
     const std::unique_lock lock(mutex_);
     auto& entries = ops_[std::string(op)];
-    const auto same = [&](const Entry& e) { return e.backend == backend; };
+    const auto same = [&](const auto& e) { return e->backend == backend; };
     DLCORE_CHECK(std::none_of(entries.begin(), entries.end(), same), Value, "backend '", backend,
                  "' already has a kernel for '", op, "'");
-    const auto at = std::find_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.priority < priority; });
-    entries.insert(at, {std::string(backend), priority, bind});
+    const auto at = std::find_if(entries.begin(), entries.end(), [&](const auto& e) { return e->priority < priority; });
+    entries.insert(at, std::make_unique<const Entry>(Entry{std::string(backend), priority, bind}));
   }
 
   BoundKernel bind(const KernelSpec& spec, std::string_view only) const override {
-    const std::shared_lock lock(mutex_);
-    if (const auto it = ops_.find(spec.op); it != ops_.end()) {
-      for (const Entry& e : it->second) {
-        if (!only.empty() && e.backend != only) continue;
-        if (BoundKernel bound = e.bind(spec)) {
-          bound.backend = e.backend;
-          return bound;
-        }
+    // Entries are never taken out, so the lock can go; a bind may itself ask the registry.
+    std::vector<const Entry*> entries;
+    {
+      const std::shared_lock lock(mutex_);
+      if (const auto it = ops_.find(spec.op); it != ops_.end())
+        for (const std::unique_ptr<const Entry>& e : it->second) entries.push_back(e.get());
+    }
+    for (const Entry* e : entries) {
+      if (!only.empty() && e->backend != only) continue;
+      if (BoundKernel bound = e->bind(spec)) {
+        bound.backend = e->backend;
+        return bound;
       }
     }
     std::string types;
@@ -84,13 +89,14 @@ class Table final : public Registry {
     const std::shared_lock lock(mutex_);
     std::vector<std::string> names;
     if (const auto it = ops_.find(op); it != ops_.end())
-      for (const Entry& e : it->second) names.push_back(e.backend);
+      for (const auto& e : it->second) names.push_back(e->backend);
     return names;
   }
 
  private:
   mutable std::shared_mutex mutex_;
-  std::map<std::string, std::vector<Entry>, std::less<>> ops_;  // each list in descending priority
+  std::map<std::string, std::vector<std::unique_ptr<const Entry>>, std::less<>>
+      ops_;  // each list in descending priority
 };
 
 }  // namespace

@@ -5,6 +5,8 @@
 
 namespace dlcore {
 
+struct TilePlan;
+
 inline bool wants_winograd(const KernelSpec& spec) { return spec.attrs.text_or("algorithm", "direct") == "winograd4"; }
 
 // Shape of the product in Winograd's domain: of the forward convolution and its weights' gradient, or with the images'
@@ -22,7 +24,8 @@ namespace ref {
 BoundKernel bind_winograd(const KernelSpec& spec, const ConvSpec& conv);
 }
 namespace cpu {
-BoundKernel bind_winograd(const KernelSpec& spec, const ConvSpec& conv);  // channels last only
-}
+// Channels last only; the epilogue may be null.
+BoundKernel bind_winograd(const KernelSpec& spec, const ConvSpec& conv, std::shared_ptr<const TilePlan> epilogue);
+}  // namespace cpu
 
 }  // namespace dlcore

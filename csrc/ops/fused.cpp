@@ -50,9 +50,63 @@ Ids decompose_fused(Builder& b, const Node& n) {
   return outputs;
 }
 
+// A product and the tile program over its result: what the epilogue pass makes.
+constexpr size_t kProductInputs = 2, kMostExtras = 8;
+
+Attrs without_code(const Attrs& attrs) {
+  Attrs kept;
+  for (const auto& [name, value] : attrs)
+    if (name != "code") kept.set(name, value);
+  return kept;
+}
+
+std::string_view product_of(std::string_view op) { return op.substr(0, op.size() - 6); }  // "_fused"
+
+template <OpName kName>
+Types infer_product(std::span<const TensorType> inputs, const Attrs& attrs) {
+  static constexpr OpName name = kName;
+  const auto check = [&](bool ok, auto... message) {
+    if (!ok) fail(ErrorKind::Value, "[", name.view(), "] ", message...);
+  };
+  const TensorType made =
+      infer_types(get_op(product_of(name.view())), inputs.subspan(0, kProductInputs), without_code(attrs))[0];
+  check(made.dtype == DType::F32, "wants float32, got ", to_string(made));
+  for (size_t i = kProductInputs; i < inputs.size(); ++i) {
+    const TensorType& t = inputs[i];
+    const int64_t n = numel(t.shape);
+    const bool fits = t.shape == made.shape || n == 1 ||
+                      (!made.shape.empty() && !t.shape.empty() && t.shape.size() <= made.shape.size() &&
+                       n == t.shape.back() && n == made.shape.back());
+    check(t.dtype == DType::F32 && fits, "input ", i, " should be one number, a last axis or a whole of ",
+          to_string(made), ", got ", to_string(t));
+  }
+  const TileProgram program = parse_tile_code(attrs.text("code"), static_cast<int>(inputs.size() - kProductInputs + 1));
+  return Types(program.outputs.size(), made);
+}
+
+Ids decompose_product(Builder& b, const Node& n) {
+  Ids inputs{b.op(product_of(n.op), {n.inputs[0], n.inputs[1]}, without_code(n.attrs))};
+  inputs.insert(inputs.end(), n.inputs.begin() + kProductInputs, n.inputs.end());
+  return b.ops("fused", std::move(inputs), {{"code", n.attrs.text("code")}});
+}
+
+template <OpName kName>
+void register_product() {
+  static constexpr OpName name = kName;
+  OpDef def;
+  def.name = name.view();
+  def.min_inputs = kProductInputs;
+  def.max_inputs = kProductInputs + kMostExtras;
+  def.infer = infer_product<kName>;
+  def.decompose = decompose_as<decompose_product>;
+  register_op(std::move(def));
+}
+
 }  // namespace
 
 void register_fused_ops() {
+  register_product<"matmul_fused">();
+  register_product<"conv2d_fused">();
   OpDef fused = define_composite<"fused", infer_fused, decompose_fused>(1, kElementwise);
   fused.max_inputs = -1;
   register_op(std::move(fused));

@@ -26,6 +26,7 @@ Graph to_channels_last(const Graph& graph);             // "layout": images run 
 Graph select_algorithms(const Graph& graph);            // "select": Winograd where it pays; changes float32 rounding
 Graph absorb_constants(const Graph& graph);  // "absorb": when freezing, batch norms into weights; rounds anew
 Graph fuse(const Graph& graph);              // "fuse": element-wise chains become `fused` tile programs
+Graph join_epilogues(const Graph& graph);    // "epilogue": products take the element-wise work behind them
 
 const std::vector<std::string>& default_passes();
 // Runs the named passes in order. Throws Error(Value) for an unknown name.

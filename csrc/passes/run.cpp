@@ -9,8 +9,8 @@ namespace dlcore {
 
 const std::vector<std::string>& default_passes() {
   // Fold runs again after layout, which transposes small constants.
-  static const std::vector<std::string> names = {"simplify", "fold", "layout", "select",
-                                                 "simplify", "fold", "fuse",   "simplify"};
+  static const std::vector<std::string> names = {"simplify", "fold", "layout",   "select",  "simplify",
+                                                 "fold",     "fuse", "simplify", "epilogue"};
   return names;
 }
 
@@ -28,6 +28,8 @@ Graph run_passes(Graph graph, std::span<const std::string> names, const Evaluato
       graph = absorb_constants(graph);
     else if (name == "fuse")
       graph = fuse(graph);
+    else if (name == "epilogue")
+      graph = join_epilogues(graph);
     else if (name == "dce")
       graph = eliminate_dead_code(graph);
     else

@@ -59,7 +59,8 @@ def test_chains_become_one_program() -> None:
     g = cnn().optimize()
     g.verify()
     left = [op for op in ops(g) if op in {"add", "sub", "mul", "gt", "where"}]
-    assert left == ["add", "add", "mul", "add"]  # alone: each bias before its norm, y·y, and its derivative y + y
+    assert left == ["mul", "add"]  # alone: y·y, and its derivative y + y
+    assert ops(g).count("conv2d_fused") == 2  # each with its bias
     codes = [node[3]["code"] for node in g.nodes() if node[0] == "fused"]
     assert any("where" in code and "gt" in code for code in codes)
     assert any(code == "t0=mul(x1,#0x1.99999ap-4);t1=sub(x0,t0);out t1" for code in codes)
@@ -214,3 +215,22 @@ def test_grad_says_what_is_wrong(make, message: str) -> None:  # type: ignore[no
     output, wrt = make(g, x, i)
     with pytest.raises(ValueError, match=message):
         g.grad(output, wrt)
+
+
+def test_an_epilogue_has_the_derivative_of_its_parts() -> None:
+    g = _core.Graph()
+    x, w, b = (g.input(n, "f32", s) for n, s in [("x", [5, 7]), ("w", [7, 6]), ("b", [6])])
+    h = emit(g, "tanh", emit(g, "add", emit(g, "matmul", x, w, transpose_a=0, transpose_b=0), b))
+    g.output("y", emit(g, "sum", emit(g, "mul", h, h), axes=[0, 1], keepdims=0))
+    joined = g.optimize(["fuse", "epilogue"])
+    assert ops(joined) == ["matmul_fused", "sum"]
+    rng = np.random.default_rng(0)
+    data = [_core.Tensor.from_numpy(rng.standard_normal(s).astype(np.float32)) for s in [(5, 7), (7, 6), (6,)]]
+    found = []
+    for graph in (g, joined):
+        leaves = [v for _, _, v in graph.leaves()]
+        for i, d in enumerate(graph.grad(graph.outputs()[0][1], leaves)):
+            graph.output(f"d{i}", d)
+        found.append([t.numpy() for t in _core.Program(graph).run(data)])
+    for a, b2 in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b2)

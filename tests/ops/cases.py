@@ -355,6 +355,33 @@ for _n, _c, _h, _w, _o, _pad in ((2, 5, 7, 9, 37, 1), (1, 16, 4, 4, 16, 1), (2, 
     case("conv2d_backward_data", _y, (_o, _c, 3, 3), **_more, input_size=[_h, _w])
     case("conv2d_backward_weight", _x, _y, **_more, kernel=[3, 3])
 
+# Products with an epilogue: bias, residual, scale, two results. Shapes for each way through the kernels.
+_CODE = "t0=add(x0,x1);t1=mul(t0,x2);t2=add(t1,x3);t3=relu(t2);out t3,t0"
+for _m, _n, _k, _tb in (
+    (130, 70, 130, 1), (100, 1100, 40, 0), (5, 40, 9, 1), (33, 10, 64, 1), (1, 130, 20, 1), (40, 1, 30, 0),
+    (4, 3, 0, 0),
+):  # fmt: skip
+    _w = (_n, _k) if _tb else (_k, _n)
+    case(
+        "matmul_fused", (_m, _k), _w, (_n,), (), (_m, _n), transpose_a=0, transpose_b=_tb, code=_CODE, tolerance=1e-5,
+        label="epilogue",
+    )  # fmt: skip
+case("matmul_fused", (3, 4, 5), (3, 5, 6), transpose_a=0, transpose_b=0, code="t0=tanh(x0);out t0", tolerance=1e-5)
+for _n, _c, _h, _w, _o, _k, _groups, _stride, _algorithm in (
+    (2, 20, 9, 7, 24, 3, 1, 1, "direct"), (1, 3, 9, 7, 20, 3, 1, 2, "direct"), (2, 24, 9, 7, 24, 3, 24, 1, "direct"),
+    (2, 32, 5, 6, 40, 1, 2, 1, "direct"), (1, 16, 5, 6, 150, 3, 1, 2, "direct"),
+    (2, 20, 9, 7, 37, 3, 1, 1, "winograd4"), (9, 16, 16, 18, 20, 3, 1, 1, "winograd4"),
+):  # fmt: skip
+    _pad = _k // 2
+    _oh, _ow = ((_s + 2 * _pad - _k) // _stride + 1 for _s in (_h, _w))
+    _more = {
+        "stride": [_stride] * 2, "padding": [_pad] * 4, "dilation": [1, 1], "groups": _groups, "layout": "nhwc",
+        "algorithm": _algorithm, "code": _CODE, "label": f"epilogue-{_algorithm}", "tolerance": 1e-5,
+    }  # fmt: skip
+    _x, _y = (_n, _h, _w, _c), (_n, _oh, _ow, _o)
+    _weight = (_o, _c // _groups, _k, _k)
+    case("conv2d_fused", _x, _weight, (_o,), (1,), _y, **_more)
+
 # Pooling.
 for _layout in ("nchw", "nhwc"):
     for _shape, _k, _s, _p, _ceil in (

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/cpu.h"
+#include "kernels/cpu/bind_epilogue.h"
 #include "kernels/prepared.h"
 #include "kernels/winograd_spec.h"
 
@@ -116,11 +117,11 @@ std::string form(const char* what, const ConvShape& s) {
   return what + to_string(Shape{static_cast<int64_t>(current_isa()), s.groups, s.co, s.ci, s.kh, s.kw});
 }
 
-BoundKernel bind_forward(const KernelSpec& spec) {
+BoundKernel bind_forward(const KernelSpec& spec, std::shared_ptr<const TilePlan> epilogue) {
   const ConvTable* table = table_for(spec);
   if (!table) return {};
   const ConvSpec conv = read_conv(spec, spec.inputs[0].shape, spec.inputs[1].shape, spec.outputs[0].shape);
-  if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv);
+  if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv, std::move(epilogue));
   const size_t floats = table->packed_floats(conv.shape), rest = aligned(table->workspace_forward(conv.shape));
   Prepared packed;
   if (const void* w = spec.constant(1))
@@ -129,8 +130,10 @@ BoundKernel bind_forward(const KernelSpec& spec) {
   auto [call, bytes] = plan_call(conv, *table, rest + (packed ? 0 : aligned(floats * sizeof(float))));
   call->map = forward_map(conv.shape);
   BoundKernel bound;
-  bound.workspace = bytes;
-  bound.run = [c = call, packed, rest](const RunArgs& r) {
+  const size_t own = aligned(bytes);
+  bound.workspace = own + (epilogue ? cpu::EpilogueRun::kWorkspace : 0);
+  bound.run = [c = call, packed, rest, epilogue, own](const RunArgs& r) {
+    const cpu::EpilogueRun then(epilogue.get(), cpu::tile_kernels(), r, static_cast<char*>(r.workspace) + own);
     const float* weights = packed.get();
     if (!packed) {
       float* own = reinterpret_cast<float*>(static_cast<char*>(r.workspace) + rest);
@@ -140,7 +143,7 @@ BoundKernel bind_forward(const KernelSpec& spec) {
     const float* x = c->x_in(static_cast<const float*>(r.in[0]), r.workspace);
     float* y = static_cast<float*>(r.out[0]);
     float* to = c->move_y ? c->y_copy(r.workspace) : y;
-    c->table->forward(c->shape, c->map.view(), x, weights, to, r.workspace);
+    c->table->forward(c->shape, c->map.view(), x, weights, to, r.workspace, then.get());
     const ConvShape& s = c->shape;
     if (c->move_y) c->table->transpose_images(to, y, s.n, s.oh * s.ow, s.groups * s.co);
   };
@@ -151,7 +154,7 @@ BoundKernel bind_data(const KernelSpec& spec) {
   const ConvTable* table = table_for(spec);
   if (!table) return {};
   const ConvSpec conv = read_conv(spec, spec.outputs[0].shape, spec.inputs[1].shape, spec.inputs[0].shape);
-  if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv);
+  if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv, nullptr);
   auto [call, bytes] = plan_call(conv, *table, table->workspace_data(conv.shape));
   call->map = backward_map(conv.shape);
   BoundKernel bound;
@@ -171,7 +174,7 @@ BoundKernel bind_weight(const KernelSpec& spec) {
   const ConvTable* table = table_for(spec);
   if (!table) return {};
   const ConvSpec conv = read_conv(spec, spec.inputs[0].shape, spec.outputs[0].shape, spec.inputs[1].shape);
-  if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv);
+  if (wants_winograd(spec)) return cpu::bind_winograd(spec, conv, nullptr);
   auto [call, bytes] = plan_call(conv, *table, table->workspace_weight(conv.shape));
   BoundKernel bound;
   bound.workspace = bytes;
@@ -183,10 +186,21 @@ BoundKernel bind_weight(const KernelSpec& spec) {
   return bound;
 }
 
+BoundKernel bind_plain(const KernelSpec& spec) { return bind_forward(spec, nullptr); }
+
+// Channels last only: an epilogue sees the result where it stays.
+BoundKernel bind_fused(const KernelSpec& spec) {
+  if (current_isa() == Isa::Ref || spec.attrs.text_or("layout", "nchw") != "nhwc") return {};
+  const FusedParts parts = take_apart(spec);
+  auto epilogue = cpu::plan_fused(parts.tile);
+  return epilogue ? bind_forward(parts.product, std::move(epilogue)) : BoundKernel{};
+}
+
 }  // namespace
 
 void register_cpu_conv(Registry& registry) {
-  registry.add("cpu", 10, "conv2d", bind_forward);
+  registry.add("cpu", 10, "conv2d", bind_plain);
+  registry.add("cpu", 10, "conv2d_fused", bind_fused);
   registry.add("cpu", 10, "conv2d_backward_data", bind_data);
   registry.add("cpu", 10, "conv2d_backward_weight", bind_weight);
 }

@@ -11,6 +11,7 @@
 #include "kernels/registry.h"
 
 #if defined(__x86_64__)
+#include "kernels/cpu/bind_epilogue.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/map_names.h"
 #endif
@@ -104,9 +105,8 @@ bool place(Program& p, int64_t tile, int temps) {
   return used <= kTileArena;
 }
 
-// Steps come with operands as inputs, outputs, temporaries and literals in that order.
-BoundKernel finish(std::shared_ptr<Program> program, int temps, int64_t cycles_an_element) {
-  Program& p = *program;
+// Steps come with operands as inputs, outputs, temporaries and literals in that order. False: too many of them.
+bool finish(Program& p, int temps, int64_t cycles_an_element) {
   TilePlan& plan = p.plan;
   plan.inputs = static_cast<int>(p.inputs.size());
   plan.outputs = static_cast<int>(p.output_sizes.size());
@@ -114,11 +114,11 @@ BoundKernel finish(std::shared_ptr<Program> program, int temps, int64_t cycles_a
   plan.literals = static_cast<int>(p.literals.size());
   plan.steps = static_cast<int>(p.steps.size());
   const int first_literal = plan.inputs + plan.outputs + temps;
-  if (first_literal + plan.literals > kMaxTileOperands) return {};
+  if (first_literal + plan.literals > kMaxTileOperands) return false;
   int64_t tile = 1024;
   while (!place(p, tile, temps)) {
     tile /= 2;
-    if (tile < 64) return {};
+    if (tile < 64) return false;
   }
   const auto expanded = [](const TileInput& input) { return input.arena >= 0; };
   if (plan.steps == 1 && temps == 0 && std::none_of(p.inputs.begin(), p.inputs.end(), expanded)) plan.tile = kLargeTile;
@@ -137,7 +137,12 @@ BoundKernel finish(std::shared_ptr<Program> program, int temps, int64_t cycles_a
   plan.literal = p.literals.data();
   plan.step = p.steps.data();
   plan.cycles = plan.total * cycles_an_element;
-  return {[run = tiles().run, program](const RunArgs& args) { run(program->plan, args.in, args.out); }};
+  return true;
+}
+
+BoundKernel bind_plan(std::shared_ptr<const TilePlan> plan) {
+  if (!plan) return {};
+  return {[run = tiles().run, plan](const RunArgs& args) { run(*plan, args.in, args.out); }};
 }
 
 BoundKernel bind_step(const KernelSpec& spec, TileFn fn, int64_t cycles) {
@@ -147,7 +152,8 @@ BoundKernel bind_step(const KernelSpec& spec, TileFn fn, int64_t cycles) {
   TileStep step = {fn, static_cast<int>(spec.inputs.size()), {0, 0, 0}, 0};
   for (size_t i = 0; i < spec.inputs.size(); ++i) step.in[i] = static_cast<int>(i);
   p->steps.push_back(step);
-  return finish(std::move(p), 0, cycles);
+  if (!finish(*p, 0, cycles)) return {};
+  return bind_plan({p, &p->plan});
 }
 
 int cast_index(DType d) {
@@ -206,7 +212,7 @@ class FusedBinder {
         code_(parse_tile_code(spec.attrs.text("code"), static_cast<int>(spec.inputs.size()))),
         program_(std::make_shared<Program>()) {}
 
-  BoundKernel bind() {
+  std::shared_ptr<const TilePlan> plan() {
     DLCORE_CHECK(code_.outputs.size() == spec_.outputs.size(), Value, "[fused] the code has ", code_.outputs.size(),
                  " outputs, the node ", spec_.outputs.size());
     set_shapes(*program_, spec_);
@@ -221,7 +227,8 @@ class FusedBinder {
     for (TileStep& step : program_->steps)
       for (int& at : step.in)
         if (at < 0) at = temporary(temps_) + (-1 - at);
-    return finish(program_, temps_, cycles_);
+    if (!finish(*program_, temps_, cycles_)) return {};
+    return {program_, &program_->plan};
   }
 
  private:
@@ -289,7 +296,7 @@ class FusedBinder {
 
 BoundKernel bind_fused(const KernelSpec& spec) {
   if (current_isa() == Isa::Ref) return {};
-  return FusedBinder(spec).bind();
+  return bind_plan(FusedBinder(spec).plan());
 }
 
 // copy(x) and full(): chunks of bytes.
@@ -324,6 +331,17 @@ BoundKernel bind_full(const KernelSpec& spec) {
 }
 
 }  // namespace
+
+const TileTable& cpu::tile_kernels() { return tiles(); }
+std::shared_ptr<const TilePlan> cpu::plan_fused(const KernelSpec& spec) { return FusedBinder(spec).plan(); }
+
+cpu::EpilogueRun::EpilogueRun(const TilePlan* plan, const TileTable& table, const RunArgs& args, void* workspace)
+    : epilogue_{table.range, plan, in_, args.out, static_cast<const char*>(workspace)} {
+  if (!plan) return;
+  in_[0] = args.out[0];
+  for (int i = 1; i < plan->inputs; ++i) in_[i] = args.in[1 + i];
+  if (plan->total > 0) table.expand(*plan, in_, static_cast<char*>(workspace));
+}
 
 void register_cpu_elementwise(Registry& r) {
   for (const char* op : kElementwiseNames) r.add("cpu", 10, op, bind_op);

@@ -4,8 +4,8 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "kernels/cpu/bind_epilogue.h"
 #include "kernels/cpu/gemm.h"
-#include "kernels/registry.h"
 
 namespace dlcore {
 
@@ -42,7 +42,7 @@ std::vector<int64_t> batch_offsets(const Shape& input, const Shape& output) {
   return offsets;
 }
 
-BoundKernel bind_matmul(const KernelSpec& spec) {
+BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan> epilogue) {
   const Isa isa = current_isa();
   if (isa == Isa::Ref || spec.inputs[0].dtype != DType::F32 || spec.inputs[1].dtype != DType::F32) return {};
   const Shape &a = spec.inputs[0].shape, &b = spec.inputs[1].shape, &c = spec.outputs[0].shape;
@@ -88,21 +88,36 @@ BoundKernel bind_matmul(const KernelSpec& spec) {
 
   const GemmTable& table = isa == Isa::Avx512 ? avx512::gemm_table : avx2::gemm_table;
   BoundKernel bound;
-  bound.workspace = table.workspace(args);
-  bound.run = [plan, run = table.run](const RunArgs& r) {
+  const size_t own = (table.workspace(args) + 63) / 64 * 64;
+  bound.workspace = own + (epilogue ? cpu::EpilogueRun::kWorkspace : 0);
+  bound.run = [plan, epilogue, own, run = table.run](const RunArgs& r) {
     GemmArgs call = plan->args;
     call.a = static_cast<const float*>(r.in[plan->swapped ? 1 : 0]);
     call.b = static_cast<const float*>(r.in[plan->swapped ? 0 : 1]);
     call.c = static_cast<float*>(r.out[0]);
     call.workspace = r.workspace;
+    const cpu::EpilogueRun then(epilogue.get(), cpu::tile_kernels(), r, static_cast<char*>(r.workspace) + own);
+    call.epilogue = then.get();
     run(call);
   };
   return bound;
 }
 
+BoundKernel bind_matmul(const KernelSpec& spec) { return bind_product(spec, nullptr); }
+
+BoundKernel bind_fused(const KernelSpec& spec) {
+  if (current_isa() == Isa::Ref) return {};
+  const FusedParts parts = take_apart(spec);
+  auto epilogue = cpu::plan_fused(parts.tile);
+  return epilogue ? bind_product(parts.product, std::move(epilogue)) : BoundKernel{};
+}
+
 }  // namespace
 
-void register_cpu_gemm(Registry& registry) { registry.add("cpu", 10, "matmul", bind_matmul); }
+void register_cpu_gemm(Registry& registry) {
+  registry.add("cpu", 10, "matmul", bind_matmul);
+  registry.add("cpu", 10, "matmul_fused", bind_fused);
+}
 #else
 void register_cpu_gemm(Registry&) {}
 #endif

@@ -1,11 +1,12 @@
 // Binds 3x3 convolutions that the graph wants done by Winograd's algorithm to the vectorised kernels.
 #include "base/cpu.h"
+#include "kernels/cpu/bind_epilogue.h"
 #include "kernels/winograd_spec.h"
 
 namespace dlcore {
 
 #if defined(__x86_64__)
-BoundKernel cpu::bind_winograd(const KernelSpec& spec, const ConvSpec& conv) {
+BoundKernel cpu::bind_winograd(const KernelSpec& spec, const ConvSpec& conv, std::shared_ptr<const TilePlan> epilogue) {
   if (conv.nchw || current_isa() == Isa::Ref) return {};
   const WinogradTable& table = current_isa() == Isa::Avx512 ? avx512::winograd_table : avx2::winograd_table;
   const bool of_input = spec.op == "conv2d_backward_data";
@@ -18,16 +19,18 @@ BoundKernel cpu::bind_winograd(const KernelSpec& spec, const ConvSpec& conv) {
                        static_cast<float*>(r.out[0]), r.workspace);
     };
   } else {
-    bound.workspace = table.workspace(s);
-    bound.run = [s, of_input, &table](const RunArgs& r) {
+    const size_t own = (table.workspace(s) + 63) / 64 * 64;
+    bound.workspace = own + (epilogue ? EpilogueRun::kWorkspace : 0);
+    bound.run = [s, of_input, epilogue, own, &table](const RunArgs& r) {
+      const EpilogueRun then(epilogue.get(), tile_kernels(), r, static_cast<char*>(r.workspace) + own);
       table.run(s, static_cast<const float*>(r.in[0]), static_cast<const float*>(r.in[1]), of_input,
-                static_cast<float*>(r.out[0]), r.workspace);
+                static_cast<float*>(r.out[0]), r.workspace, then.get());
     };
   }
   return bound;
 }
 #else
-BoundKernel cpu::bind_winograd(const KernelSpec&, const ConvSpec&) { return {}; }
+BoundKernel cpu::bind_winograd(const KernelSpec&, const ConvSpec&, std::shared_ptr<const TilePlan>) { return {}; }
 #endif
 
 }  // namespace dlcore

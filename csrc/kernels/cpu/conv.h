@@ -5,6 +5,8 @@
 
 namespace dlcore {
 
+struct Epilogue;
+
 // x (n, h, w, groups·ci), y (n, oh, ow, groups·co), weights (groups·co, ci, kh, kw).
 struct ConvShape {
   int64_t n, h, w, oh, ow;
@@ -39,7 +41,7 @@ struct ConvTable {
   void (*pack)(const ConvShape& shape, const float* w, float* packed);
   size_t (*workspace_forward)(const ConvShape& shape);
   void (*forward)(const ConvShape& shape, const ConvMap& map, const float* x, const float* packed, float* y,
-                  void* workspace);
+                  void* workspace, const Epilogue* epilogue);
   size_t (*workspace_data)(const ConvShape& shape);
   void (*backward_data)(const ConvShape& shape, const ConvMap& map, const float* dy, const float* w, float* dx,
                         void* workspace);

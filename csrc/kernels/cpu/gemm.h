@@ -5,6 +5,8 @@
 
 namespace dlcore {
 
+struct Epilogue;
+
 // C[i] = A[i]·B[i] for `batch` products, each C contiguous (m, n). A's element (r, p) stands at a + a_offset[i] +
 // r·a_row + p·a_col; one of the two strides is 1. B's element (p, c) at b + b_offset[i] + p·ldb + c, or + c·ldb + p
 // when b_transposed.
@@ -20,6 +22,7 @@ struct GemmArgs {
   const float* b = nullptr;
   float* c = nullptr;
   void* workspace = nullptr;
+  const Epilogue* epilogue = nullptr;  // applied to C's elements, counted from c, as they are finished
 };
 
 struct GemmTable {

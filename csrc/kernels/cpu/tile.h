@@ -44,8 +44,14 @@ struct TilePlan {
   const TileStep* step;
 };
 
+struct Epilogue;
+
 struct TileTable {
   void (*run)(const TilePlan& plan, const void* const* in, void* const* out);
+  // In parts, for an epilogue (kernels/cpu/epilogue.h): `expand` writes the repeating inputs once, kTileArena bytes.
+  // Every input must be full, one element, or repeat along the last axis.
+  void (*expand)(const TilePlan& plan, const void* const* in, char* expanded);
+  void (*range)(const Epilogue& epilogue, int64_t first, int64_t count);
 };
 
 namespace avx2 {

@@ -6,6 +6,8 @@
 
 namespace dlcore {
 
+struct Epilogue;
+
 // in (n, h, w, ci) → out (n, oh, ow, co); the filter's corner lies pad_top above and pad_left left of the output's.
 struct WinogradShape {
   int64_t n, h, w, oh, ow, ci, co, pad_top, pad_left;
@@ -19,7 +21,7 @@ struct WinogradTable {
   // weights (co, ci, 3, 3). rotated: weights (ci, co, 3, 3) turned by 180 degrees, as the gradient of the input needs
   // them.
   void (*run)(const WinogradShape& shape, const float* in, const float* weights, bool rotated, float* out,
-              void* workspace);
+              void* workspace, const Epilogue* epilogue);
   // dw (co, ci, 3, 3) from the input and the gradient of the output.
   size_t (*workspace_weight)(const WinogradShape& shape);
   void (*run_weight)(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);

@@ -4,6 +4,13 @@
 
 namespace dlcore::DLCORE_ISA {
 
+void apply_all(const Epilogue* epilogue, int64_t total) {
+  constexpr int64_t kPart = 16384;
+  if (!epilogue) return;
+  parallel_for(ceil_div(total, kPart), epilogue->plan->cycles,
+               [&](int64_t i) { epilogue->range(*epilogue, i * kPart, min64(kPart, total - i * kPart)); });
+}
+
 // Copies the images into frames of zeros that hold every position a tap can reach.
 void pad_images(const ConvShape& s, const float* x, float* padded) {
   const int64_t rows = padded_h(s), cols = padded_w(s), row = cols * s.ci;
@@ -60,7 +67,8 @@ size_t workspace_data(const ConvShape& s) { return static_cast<size_t>(packed_fl
 
 // Few channels: from a padded copy, where a row of taps and their channels are one stretch, by tiles of neighbouring
 // pixels.
-void forward_few(const ConvShape& s, const float* x, const float* packed, float* y, float* padded) {
+void forward_few(const ConvShape& s, const float* x, const float* packed, float* y, float* padded,
+                 const Epilogue* epilogue) {
   pad_images(s, x, padded);
   const int64_t cols = padded_w(s), row = cols * s.ci, image = padded_h(s) * row;
   const bool whole_rows = s.dilation_w == 1;
@@ -86,6 +94,7 @@ void forward_few(const ConvShape& s, const float* x, const float* packed, float*
         }
       }
     }
+    if (epilogue) epilogue->range(*epilogue, line * s.ow * s.co, s.ow * s.co);
   });
 }
 
@@ -96,21 +105,25 @@ void pack(const ConvShape& s, const float* w, float* packed) {
     pack_forward(s, w, packed);
 }
 
-void forward(const ConvShape& s, const ConvMap& map, const float* x, const float* packed, float* y, void* workspace) {
-  const PointConv conv{s.n, s.h, s.w, s.oh, s.ow, s.groups, s.ci, s.co, s.kh * s.kw, &map, x, packed, y};
+void forward(const ConvShape& s, const ConvMap& map, const float* x, const float* packed, float* y, void* workspace,
+             const Epilogue* epilogue) {
+  const PointConv conv{s.n, s.h, s.w, s.oh, s.ow, s.groups, s.ci, s.co, s.kh * s.kw, &map, x, packed, y, epilogue};
   if (s.n * s.oh * s.ow * s.groups * s.co == 0) return;
-  if (is_depthwise(s))
+  const int64_t total = s.n * s.oh * s.ow * s.groups * s.co;
+  if (is_depthwise(s)) {
     run_points_depthwise(conv);
-  else if (few_channels(s))
-    forward_few(s, x, packed, y, static_cast<float*>(workspace));
-  else
+    apply_all(epilogue, total);
+  } else if (few_channels(s)) {
+    forward_few(s, x, packed, y, static_cast<float*>(workspace), epilogue);
+  } else {
     run_points(conv);
+  }
 }
 
 void backward_data(const ConvShape& s, const ConvMap& map, const float* dy, const float* w, float* dx,
                    void* workspace) {
   float* packed = static_cast<float*>(workspace);
-  const PointConv conv{s.n, s.oh, s.ow, s.h, s.w, s.groups, s.co, s.ci, s.kh * s.kw, &map, dy, packed, dx};
+  const PointConv conv{s.n, s.oh, s.ow, s.h, s.w, s.groups, s.co, s.ci, s.kh * s.kw, &map, dy, packed, dx, nullptr};
   if (s.n * s.h * s.w * s.groups * s.ci == 0) return;
   if (is_depthwise(s)) {
     transpose(w, s.kh * s.kw, s.groups, s.kh * s.kw, packed, s.groups);

@@ -1,6 +1,7 @@
 // What the convolution's files share.
 #pragma once
 #include "kernels/cpu/conv.h"
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/isa/gemm_micro.h"
 
 namespace dlcore::DLCORE_ISA {
@@ -15,6 +16,7 @@ struct PointConv {
   const float* source;
   const float* weights;  // packed: [group][panel][tap][source channel][kPanel], or [tap][group] when depthwise
   float* dest;
+  const Epilogue* epilogue;  // of run_points
 };
 void run_points(const PointConv& conv);
 void run_points_depthwise(const PointConv& conv);
@@ -31,6 +33,9 @@ inline int64_t padded_w(const ConvShape& s) {
 // Floats of a buffer, rounded up to a cache line.
 inline int64_t lines(int64_t floats) { return (floats + 15) / 16 * 16; }
 inline int64_t padded_floats(const ConvShape& s) { return lines(s.n * padded_h(s) * padded_w(s) * s.ci) + 16; }
+
+// The epilogue over everything, after a way that does not apply it to what it has just finished.
+void apply_all(const Epilogue* epilogue, int64_t total);
 
 void pad_images(const ConvShape& s, const float* x, float* padded);
 

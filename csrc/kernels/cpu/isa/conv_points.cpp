@@ -236,6 +236,11 @@ int64_t cycles(const PointConv& conv) {
   return total * conv.groups * conv.source_channels * ceil_div(conv.dest_channels, W);
 }
 
+// A chunk is one stretch of memory where it has whole pixels, one after the other.
+bool applies_at_once(const PointConv& conv) {
+  return conv.epilogue && conv.map->count == 1 && conv.groups == 1 && conv.dest_channels <= kPanelsAChunk * kPanel;
+}
+
 void run_chunk(const PointConv& conv, const ConvPhase& phase, const Division& d, int64_t group, int64_t first,
                int64_t last, int64_t part) {
   const int64_t panels = ceil_div(conv.dest_channels, kPanel);
@@ -276,6 +281,9 @@ void run_chunk(const PointConv& conv, const ConvPhase& phase, const Division& d,
     } while (c0 < conv.source_channels);
     t0 += taps;
   } while (t0 < phase.tap_count);
+  if (applies_at_once(conv))
+    conv.epilogue->range(*conv.epilogue, first * d.rows * conv.dest_channels,
+                         (min64(last * d.rows, d.pixels) - first * d.rows) * conv.dest_channels);
 }
 
 void run_chunk_depthwise(const PointConv& whole, const PointConv& conv, const ConvPhase& phase, const Division& d,
@@ -317,6 +325,8 @@ void run_points(const PointConv& conv) {
                 run_chunk(conv, phase, d, group, first, last, part);
               });
   });
+  if (!applies_at_once(conv))
+    apply_all(conv.epilogue, conv.n * conv.dest_h * conv.dest_w * conv.groups * conv.dest_channels);
 }
 
 void run_points_depthwise(const PointConv& whole) {

@@ -2,6 +2,7 @@
 #include "kernels/cpu/gemm.h"
 
 #include "base/parallel.h"
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/isa/gemm_micro.h"
 
 namespace dlcore::DLCORE_ISA {
@@ -17,6 +18,16 @@ bool shares_b(const GemmArgs& g) {
 }
 
 int64_t cycles(const GemmArgs& g) { return g.batch * g.m * g.n * (g.k + 1) / W; }
+
+// A block of C is done: its epilogue, while it is in the cache.
+DLCORE_INLINE void finish(const GemmArgs& g, const float* c, int64_t rows, int64_t cols) {
+  if (!g.epilogue) return;
+  if (cols == g.n) {
+    g.epilogue->range(*g.epilogue, c - g.c, rows * cols);
+  } else {
+    for (int64_t r = 0; r < rows; ++r) g.epilogue->range(*g.epilogue, c - g.c + r * g.n, cols);
+  }
+}
 
 // Many rows: B is packed block by block, by all threads, then swept by tiles of rows, each packing its part of A.
 void run_shared(const GemmArgs& g) {
@@ -70,6 +81,7 @@ void run_shared(const GemmArgs& g) {
               run_tile(static_cast<int>(r), min64(kPanel, n - j),
                        {&segment, 1, 1, r, kPanel, c + r0 * g.n + n0 + j, g.n, k0 > 0});
             }
+            if (k0 + k == g.k) finish(g, c + r0 * g.n + n0, r, n);
           }
         });
       }
@@ -119,8 +131,11 @@ void run_parts(const GemmArgs& g) {
   parallel_for(chunks, cycles(g), [&](int64_t chunk) {
     for (int64_t task = chunk * tasks / chunks; task < (chunk + 1) * tasks / chunks; ++task) {
       const int64_t i = task / (across * down), r0 = task / across % down * part_rows, j = task % across * strip;
-      run_part(g, g.a + g.a_offset[i] + r0 * g.a_row, g.b + g.b_offset[i] + (g.b_transposed ? j * g.ldb : j),
-               g.c + (i * g.m + r0) * g.n + j, min64(part_rows, g.m - r0), min64(strip, g.n - j));
+      const int64_t rows = min64(part_rows, g.m - r0), cols = min64(strip, g.n - j);
+      float* c = g.c + (i * g.m + r0) * g.n + j;
+      run_part(g, g.a + g.a_offset[i] + r0 * g.a_row, g.b + g.b_offset[i] + (g.b_transposed ? j * g.ldb : j), c, rows,
+               cols);
+      finish(g, c, rows, cols);
     }
   });
 }

@@ -3,13 +3,15 @@
 #include "kernels/cpu/tile.h"
 
 #include "base/parallel.h"
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/simd.h"
 
 namespace dlcore::DLCORE_ISA {
 
 namespace {
 
-constexpr int64_t kChunk = 16384;  // elements
+constexpr int64_t kChunk = 16384;     // elements
+constexpr int64_t kRangeTile = 1024;  // of an epilogue, whose operands are in the first-level cache
 
 template <class T>
 DLCORE_INLINE void fill_run(char* to, const char* from, int64_t n) {
@@ -73,6 +75,7 @@ struct Tiles {
   const TilePlan& plan;
   const void* const* in;
   void* const* out;
+  const char* expanded = nullptr;  // repeating inputs that stand ready, else each chunk expands them
 
   int64_t row() const { return plan.by_rows ? plan.dim[plan.rank - 1] : plan.total; }
 
@@ -81,38 +84,63 @@ struct Tiles {
     const int64_t length = row(), per_row = (length + plan.tile - 1) / plan.tile;
     alignas(64) char arena[kTileArena];
     const void* at[kMaxTileOperands];
+    prepare(arena, at);
+    for (int64_t t = from; t < to; ++t) {
+      const int64_t r = t / per_row, begin = (t - r * per_row) * plan.tile;
+      tile(arena, at, r, begin, length - begin < plan.tile ? length - begin : plan.tile);
+    }
+  }
+
+  // Elements [first, last), tiles within rows.
+  void range(int64_t first, int64_t last) const {
+    const int64_t length = row(), most = plan.tile < kRangeTile ? plan.tile : kRangeTile;
+    alignas(64) char arena[kTileArena];
+    const void* at[kMaxTileOperands];
+    prepare(arena, at);
+    while (first < last) {
+      const int64_t r = first / length, begin = first - r * length;
+      int64_t n = length - begin < most ? length - begin : most;
+      if (n > last - first) n = last - first;
+      tile(arena, at, r, begin, n);
+      first += n;
+    }
+  }
+
+  // What all tiles of a chunk share.
+  void prepare(char* arena, const void** at) const {
     int k = plan.inputs + plan.outputs;
     for (int i = 0; i < plan.temps; ++i) at[k++] = arena + plan.temp_arena[i];
     for (int i = 0; i < plan.literals; ++i) at[k++] = plan.literal + i;
     for (int i = 0; i < plan.inputs; ++i) {
       const TileInput& input = plan.input[i];
       if (input.one) at[i] = in[i];
-      if (input.arena >= 0 && input.period > 0)
+      if (input.arena >= 0 && input.period > 0 && !expanded)
         expand_period(plan, input, (const char*)in[i], plan.tile < plan.total ? plan.tile : plan.total,
                       arena + input.arena);
     }
-    for (int64_t t = from; t < to; ++t) {
-      const int64_t r = t / per_row, begin = (t - r * per_row) * plan.tile;
-      const int64_t n = length - begin < plan.tile ? length - begin : plan.tile, flat = r * length + begin;
-      for (int i = 0; i < plan.inputs; ++i) {
-        const TileInput& input = plan.input[i];
-        const char* data = (const char*)in[i];
-        if (input.one) continue;
-        if (input.full)
-          at[i] = data + flat * input.size;
-        else if (plan.by_rows)
-          at[i] = data + row_offset(input, r, begin) * input.size;
-        else if (input.period > 0)
-          at[i] = arena + input.arena + flat % input.period * input.size;
-        else
-          expand(plan, input, data, flat, n, arena + input.arena), at[i] = arena + input.arena;
-      }
-      for (int i = 0; i < plan.outputs; ++i) at[plan.inputs + i] = (char*)out[i] + flat * plan.output_size[i];
-      for (int s = 0; s < plan.steps; ++s) {
-        const TileStep& step = plan.step[s];
-        const void* operands[3] = {at[step.in[0]], at[step.in[1]], at[step.in[2]]};
-        step.fn(const_cast<void*>(at[step.out]), operands, step.single, n);
-      }
+  }
+
+  // n elements of row r from `begin` on.
+  void tile(char* arena, const void** at, int64_t r, int64_t begin, int64_t n) const {
+    const int64_t flat = r * row() + begin;
+    for (int i = 0; i < plan.inputs; ++i) {
+      const TileInput& input = plan.input[i];
+      const char* data = (const char*)in[i];
+      if (input.one) continue;
+      if (input.full)
+        at[i] = data + flat * input.size;
+      else if (plan.by_rows)
+        at[i] = data + row_offset(input, r, begin) * input.size;
+      else if (input.period > 0)
+        at[i] = (expanded ? expanded : arena) + input.arena + flat % input.period * input.size;
+      else
+        expand(plan, input, data, flat, n, arena + input.arena), at[i] = arena + input.arena;
+    }
+    for (int i = 0; i < plan.outputs; ++i) at[plan.inputs + i] = (char*)out[i] + flat * plan.output_size[i];
+    for (int s = 0; s < plan.steps; ++s) {
+      const TileStep& step = plan.step[s];
+      const void* operands[3] = {at[step.in[0]], at[step.in[1]], at[step.in[2]]};
+      step.fn(const_cast<void*>(at[step.out]), operands, step.single, n);
     }
   }
 
@@ -140,8 +168,21 @@ void run(const TilePlan& plan, const void* const* in, void* const* out) {
   parallel_for((all + step - 1) / step, plan.cycles, body);
 }
 
+void expand_inputs(const TilePlan& plan, const void* const* in, char* expanded) {
+  for (int i = 0; i < plan.inputs; ++i) {
+    const TileInput& input = plan.input[i];
+    if (input.arena >= 0 && input.period > 0)
+      expand_period(plan, input, (const char*)in[i], plan.tile < plan.total ? plan.tile : plan.total,
+                    expanded + input.arena);
+  }
+}
+
+void range(const Epilogue& e, int64_t first, int64_t count) {
+  Tiles{*e.plan, e.in, e.out, e.expanded}.range(first, first + count);
+}
+
 }  // namespace
 
-const TileTable tile_table = {run};
+const TileTable tile_table = {run, expand_inputs, range};
 
 }  // namespace dlcore::DLCORE_ISA

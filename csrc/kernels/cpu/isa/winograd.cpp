@@ -1,6 +1,7 @@
 // The forward product in Winograd's domain, which with turned weights is the gradient of the input as well: 36 products
 // of (tiles, ci) by (ci, co), each element a chain of fma in ascending ci.
 #include "base/parallel.h"
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/isa/winograd_parts.h"
 
 namespace dlcore::DLCORE_ISA {
@@ -21,6 +22,7 @@ struct Job {
   const float* in;
   const float* weights;
   float* out;
+  const Epilogue* epilogue;
   bool rotated;
   int64_t block, blocks, panels, slots;
   bool by_panel;  // few tiles: a chunk is a panel of output channels; else a block of tiles
@@ -72,6 +74,20 @@ struct Job {
     }
   }
 
+  // The epilogue over the pixels of tiles [from, to): stretches of rows, tiles side by side.
+  void apply(int64_t from, int64_t to) const {
+    if (!epilogue) return;
+    const int64_t across = s.tiles_w();
+    while (from < to) {
+      const TilePosition p = tile_position(s, from);
+      const int64_t room = across - p.left / 4, count = room < to - from ? room : to - from;
+      const int64_t right = p.left + count * 4 < s.ow ? p.left + count * 4 : s.ow;
+      for (int64_t h = p.top; h < p.top + 4 && h < s.oh; ++h)
+        epilogue->range(*epilogue, ((p.image * s.oh + h) * s.ow + p.left) * s.co, (right - p.left) * s.co);
+      from += count;
+    }
+  }
+
   int64_t tiles_of(int64_t b) const { return s.tiles() - b * block < block ? s.tiles() - b * block : block; }
 
   void transform_inputs(int64_t b, float* to) const {
@@ -110,13 +126,15 @@ void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& body) {
   });
 }
 
-void run(const WinogradShape& shape, const float* in, const float* weights, bool rotated, float* out, void* work) {
+void run(const WinogradShape& shape, const float* in, const float* weights, bool rotated, float* out, void* work,
+         const Epilogue* epilogue) {
   Job job(shape);
   if (job.s.tiles() == 0 || shape.co == 0) return;
   job.in = in;
   job.weights = weights;
   job.rotated = rotated;
   job.out = out;
+  job.epilogue = epilogue;
   job.place(static_cast<float*>(work));
   const int64_t products = kPoints * shape.tiles() * shape.ci * shape.co / 32,
                 moves = kPoints * shape.tiles() * shape.ci / 2;
@@ -128,6 +146,8 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
       job.transform_weights(p, u, job.filters + slot * job.filter_slot);
       for (int64_t b = 0; b < job.blocks; ++b) job.multiply(b, p, job.v + b * job.v_slot, u, job.m + slot * job.m_slot);
     });
+    parallel_for(job.blocks, shape.tiles() * shape.co,
+                 [&](int64_t b) { job.apply(b * job.block, b * job.block + job.tiles_of(b)); });
   } else {
     const int64_t slots = job.slots < job.panels ? job.slots : job.panels;
     in_slots(slots, job.panels, filters, [&](int64_t slot, int64_t p) {
@@ -138,6 +158,7 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
       job.transform_inputs(b, v);
       for (int64_t p = 0; p < job.panels; ++p)
         job.multiply(b, p, v, job.u + p * job.u_panel, job.m + slot * job.m_slot);
+      job.apply(b * job.block, b * job.block + job.tiles_of(b));
     });
   }
 }
