@@ -6,7 +6,7 @@
 #include "base/parallel.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/isa/gemm_micro.h"
-#include "kernels/math.h"
+#include "kernels/gates.h"
 
 namespace dlcore::DLCORE_ISA {
 
@@ -97,8 +97,6 @@ DLCORE_INLINE void put(float* p, VF v, int n) {
   else
     store_partial(p, v, n);
 }
-// Half the work of math.h's sigmoid, whose last bits in the far left tail a gate does not need.
-DLCORE_INLINE VF gate(VF x) { return 1.0f / (1.0f + exp(-x)); }
 DLCORE_INLINE VF one_less_square(VF x) { return fma(-x, x, splat(1.0f)); }
 DLCORE_INLINE VF slope(VF s) { return s * (1.0f - s); }  // of a sigmoid, by its value
 
@@ -133,15 +131,15 @@ void lstm_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   each_vector(
       h, [&](int64_t j, int n) __attribute__((always_inline)) {
         float* p = gates + j;
-        const VF i = gate(get(p, n)), f = gate(get(p + h, n)), g = tanh(get(p + 2 * h, n));
-        const VF o = gate(get(p + 3 * h, n));
+        const VF i = gate_sigmoid(get(p, n)), f = gate_sigmoid(get(p + h, n)), g = gate_tanh(get(p + 2 * h, n));
+        const VF o = gate_sigmoid(get(p + 3 * h, n));
         const VF c = fma(f, get(before + j, n), i * g);
         put(p, i, n);
         put(p + h, f, n);
         put(p + 2 * h, g, n);
         put(p + 3 * h, o, n);
         put(cell + j, c, n);
-        put(y + j, o * tanh(c), n);
+        put(y + j, o * gate_tanh(c), n);
       });
 }
 
@@ -152,8 +150,8 @@ void gru_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   each_vector(
       h, [&](int64_t j, int n) __attribute__((always_inline)) {
         float* p = gates + j;
-        const VF r = gate(get(p, n)), z = gate(get(p + h, n));
-        const VF candidate = tanh(fma(r, get(products + j, n), get(p + 2 * h, n)));
+        const VF r = gate_sigmoid(get(p, n)), z = gate_sigmoid(get(p + h, n));
+        const VF candidate = gate_tanh(fma(r, get(products + j, n), get(p + 2 * h, n)));
         put(p, r, n);
         put(p + h, z, n);
         put(p + 2 * h, candidate, n);
@@ -166,7 +164,7 @@ void rnn_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   each_vector(
       a.hidden, [&](int64_t j, int n) __attribute__((always_inline)) {
         const VF x = get(y + j, n);
-        put(y + j, a.relu ? select(x < 0.0f, VF{}, x) : tanh(x), n);
+        put(y + j, a.relu ? select(x < 0.0f, VF{}, x) : gate_tanh(x), n);
       });
 }
 
@@ -180,7 +178,7 @@ void lstm_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
       h, [&](int64_t j, int n) __attribute__((always_inline)) {
         const float* p = gates + j;
         const VF i = get(p, n), f = get(p + h, n), g = get(p + 2 * h, n), o = get(p + 3 * h, n);
-        const VF D = get(dy + j, n) + get(dh + j, n), squashed = tanh(get(cell + j, n));
+        const VF D = get(dy + j, n) + get(dh + j, n), squashed = gate_tanh(get(cell + j, n));
         const VF dc = fma(D * o, one_less_square(squashed), get(dc0 + j, n));
         put(d + j, (dc * g) * slope(i), n);
         put(d + h + j, (dc * get(before + j, n)) * slope(f), n);
