@@ -114,13 +114,14 @@ void rnn(const RunArgs& args, const Sequence& q) {
   std::copy_n(q.before(h0, y, q.steps), q.state(), output<T>(args, 1));
 }
 
-// dw[j] = chain over (t, b) ascending of d[t, b, j]·h, the state before step t.
+// dw[j] = chain of d[t, b, j]·h, the state before step t: the latest step first, b ascending.
 template <class T>
 void weight_gradient(const Sequence& q, const T* d, int64_t d_row, int64_t gates, const T* h0, const T* y, T* dw) {
   const int64_t H = q.hidden;
   std::fill_n(dw, gates * H, T(0));
-  for (int64_t t = 0; t < q.steps; ++t) {
-    const T* states = q.before(h0, y, q.reverse ? q.steps - 1 - t : t);
+  for (int64_t s = q.steps; s-- > 0;) {
+    const T* states = q.before(h0, y, s);
+    const int64_t t = q.time(s);
     for (int64_t b = 0; b < q.batch; ++b)
       for (int64_t j = 0; j < gates; ++j)
         for (int64_t k = 0; k < H; ++k)

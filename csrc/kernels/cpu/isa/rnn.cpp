@@ -4,7 +4,6 @@
 #include "kernels/cpu/rnn.h"
 
 #include "base/parallel.h"
-#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/isa/gemm_micro.h"
 #include "kernels/gates.h"
 
@@ -219,11 +218,11 @@ void rnn_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
       });
 }
 
-// Runs body(rows) over the chunks of the batch.
+// Runs body(rows) over the chunks of the batch, for so many steps.
 template <class F>
-void each_chunk(const RecurrentArgs& a, const Blocking& b, F body) {
+void each_chunk(const RecurrentArgs& a, const Blocking& b, int64_t steps, F body) {
   const auto chunk = [&](int64_t i) { body(Rows{i * b.chunk_rows, min64(b.chunk_rows, a.batch - i * b.chunk_rows)}); };
-  const int64_t work = a.steps * a.batch * gates_of(a.cell) * a.hidden * (a.hidden / W + 8);
+  const int64_t work = steps * a.batch * gates_of(a.cell) * a.hidden * (a.hidden / W + 8);
   if (b.chunks == 1)
     chunk(0);  // on the caller, so that the products inside may be shared out
   else
@@ -249,7 +248,7 @@ void forward(const RecurrentArgs& a) {
   Packed w_n = {};
   if (a.cell == Cell::Gru) w_n = pack_rows(a.w + 2 * h * h, h, h, b.panel, space + packed_floats(2 * h, h, b.panel));
   const auto cell = a.cell == Cell::Lstm ? lstm_gates : a.cell == Cell::Gru ? gru_gates : rnn_gates;
-  each_chunk(a, b, [&](const Rows& rows) {
+  each_chunk(a, b, a.steps, [&](const Rows& rows) {
     const int64_t end = rows.first + rows.count;
     for (int64_t s = 0; s < a.steps; ++s) {
       const Step step = step_at(a, s);
@@ -270,39 +269,61 @@ void forward(const RecurrentArgs& a) {
   });
 }
 
-// The product of the weight gradient: dw = aᵀ·(states before each step), `rows` rows of it.
-GemmArgs weight_product(const RecurrentArgs& a, int64_t rows, int64_t stride) {
-  static constexpr int64_t kZero[1] = {0};
-  GemmArgs g;
-  g.m = rows;
-  g.n = a.hidden;
-  g.k = a.steps * a.batch;
-  g.a_row = 1;
-  g.a_col = stride;
-  g.ldb = a.hidden;
-  g.a_offset = g.b_offset = kZero;
-  return g;
+// The weight gradient takes the steps in blocks, while their gradients lie in the second cache.
+constexpr int64_t kWeightFloats = 96 << 10;  // gradients of a block
+constexpr int64_t kWeightDepth = 192;        // rows of it a strip packs at a time
+int64_t steps_a_block(const RecurrentArgs& a) {
+  const int64_t fit = kWeightFloats / (gates_of(a.cell) * a.hidden * a.batch);
+  return fit < 1 ? 1 : min64(fit, a.steps);
 }
+
+// The states before each row of a block's steps, the latest step first: panels of kPanel columns.
+struct States {
+  float* data;
+  int64_t rows;
+  float* at(int64_t row, int64_t column) const { return data + column * rows + row * kPanel; }
+};
+
+// dw[first …, hidden] goes on its chains over a block of steps, of `count` rows of gradients, `stride` apart, with the
+// states.
+void add_weight_gradient(const RecurrentArgs& a, int64_t last_step, const States& states, const float* d,
+                         int64_t stride, int64_t count, float* dw) {
+  const int64_t h = a.hidden, tile = even(count, kTileRows), tiles = ceil_div(count, tile);
+  parallel_for(tiles, states.rows * count * h / W, [&](int64_t k) {
+    float strip[kTileRows * kWeightDepth + W];
+    const int64_t r = k * tile, rows = min64(tile, count - r);
+    for (int64_t first = 0; first < states.rows; first += kWeightDepth) {
+      const int64_t depth = min64(kWeightDepth, states.rows - first);
+      int64_t s = last_step - first / a.batch, row = first % a.batch;
+      const float* from = d + step_at(a, s).at * stride + r;
+      for (int64_t i = 0; i < depth; ++i) {
+        store(strip + i * rows, load_partial(from + row * stride, (int)rows));
+        if (++row < a.batch) continue;
+        row = 0;
+        if (--s >= 0) from = d + step_at(a, s).at * stride + r;
+      }
+      const bool onto = first > 0 || last_step + 1 < a.steps;
+      for (int64_t j = 0; j < h; j += kPanel) {
+        const Segment segment = {strip, states.at(first, j), depth};
+        run_tile((int)rows, min64(kPanel, h - j), {&segment, 1, 1, rows, kPanel, dw + r * h + j, h, onto});
+      }
+    }
+  });
+}
+
 struct BackwardSpace {
   int64_t packed, states;  // floats
-  size_t products;         // bytes
 };
 BackwardSpace backward_space(const RecurrentArgs& a) {
   const Blocking b = blocking(a);
-  const int64_t h = a.hidden, gates = gates_of(a.cell);
-  const int64_t packed = packs_columns(b, h) ? packed_floats(h, gates * h, b.panel) : 0;
-  const int64_t states = ceil_div(a.steps * a.batch * h, kAlign) * kAlign;
-  size_t products = gemm_table.workspace(weight_product(a, a.cell == Cell::Gru ? 2 * h : gates * h, gates * h));
-  if (a.cell == Cell::Gru) {
-    const size_t last = gemm_table.workspace(weight_product(a, h, h));
-    products = last > products ? last : products;
-  }
-  return {packed, states, products};
+  const int64_t h = a.hidden;
+  return {packs_columns(b, h) ? packed_floats(h, gates_of(a.cell) * h, b.panel) : 0,
+          packed_floats(h, steps_a_block(a) * a.batch, kPanel)};
 }
 size_t backward_workspace(const RecurrentArgs& a) {
   if (nothing(a)) return 0;
   const BackwardSpace s = backward_space(a);
-  return sizeof(float) * (size_t)(s.packed + s.states) + s.products;
+  return sizeof(float) * (size_t)(s.packed + s.states);
 }
 
 void backward(const RecurrentArgs& a) {
@@ -310,39 +331,32 @@ void backward(const RecurrentArgs& a) {
   if (nothing(a) || a.steps == 0) __builtin_memset(a.dw, 0, sizeof(float) * (size_t)(gates * h * h));
   if (nothing(a)) return;
   const Blocking b = blocking(a);
-  const BackwardSpace sizes = backward_space(a);
   float* space = static_cast<float*>(a.workspace);
-  float* states = space + sizes.packed;
   const Packed w = pack_columns(b, a.w, h, gates * h, space);
   const auto cell = a.cell == Cell::Lstm ? lstm_backward : a.cell == Cell::Gru ? gru_backward : rnn_backward;
-  each_chunk(a, b, [&](const Rows& rows) {
-    const int64_t end = rows.first + rows.count;
-    copy(a.dh0 + rows.first * h, a.dh + rows.first * h, rows.count * h);
-    if (a.cell == Cell::Lstm) copy(a.dc0 + rows.first * h, a.dc + rows.first * h, rows.count * h);
-    for (int64_t s = a.steps; s-- > 0;) {
-      const Step step = step_at(a, s);
-      for (int64_t r = rows.first; r < end; ++r) cell(a, step, r);
-      const Operand operands[2] = {{a.d_gates + step.at * gates * h, gates * h, joint * h, 0},
-                                   {a.d_extra + (a.cell == Cell::Gru ? step.at * h : 0), h, h, joint * h}};
-      const bool gru = a.cell == Cell::Gru;
-      product(b, rows, operands, gru ? 2 : 1, w, a.dh0, h, gru);
-      copy(states + (step.at + rows.first) * h, step.previous(a.h0, a.saved_y, h) + rows.first * h, rows.count * h);
-    }
-  });
-  if (a.steps == 0) return;
-  GemmArgs g = weight_product(a, joint * h, gates * h);
-  g.a = a.d_gates;
-  g.b = states;
-  g.c = a.dw;
-  g.workspace = states + sizes.states;
-  gemm_table.run(g);
-  if (a.cell != Cell::Gru) return;
-  GemmArgs n = weight_product(a, h, h);
-  n.a = a.d_extra;
-  n.b = states;
-  n.c = a.dw + 2 * h * h;
-  n.workspace = g.workspace;
-  gemm_table.run(n);
+  copy(a.dh0, a.dh, a.batch * h);
+  if (a.cell == Cell::Lstm) copy(a.dc0, a.dc, a.batch * h);
+  const int64_t block = steps_a_block(a);
+  for (int64_t end = a.steps; end > 0; end -= block) {
+    const int64_t begin = max64(0, end - block);
+    const States states = {space + backward_space(a).packed, (end - begin) * a.batch};
+    each_chunk(a, b, end - begin, [&](const Rows& rows) {
+      for (int64_t s = end; s-- > begin;) {
+        const Step step = step_at(a, s);
+        for (int64_t r = rows.first; r < rows.first + rows.count; ++r) cell(a, step, r);
+        const Operand operands[2] = {{a.d_gates + step.at * gates * h, gates * h, joint * h, 0},
+                                     {a.d_extra + (a.cell == Cell::Gru ? step.at * h : 0), h, h, joint * h}};
+        const bool gru = a.cell == Cell::Gru;
+        product(b, rows, operands, gru ? 2 : 1, w, a.dh0, h, gru);
+        const float* before = step.previous(a.h0, a.saved_y, h);
+        for (int64_t r = rows.first; r < rows.first + rows.count; ++r)
+          for (int64_t j = 0; j < h; j += kPanel)
+            copy(states.at((end - 1 - s) * a.batch + r, j), before + r * h + j, min64(kPanel, h - j));
+      }
+    });
+    add_weight_gradient(a, end - 1, states, a.d_gates, gates * h, joint * h, a.dw);
+    if (a.cell == Cell::Gru) add_weight_gradient(a, end - 1, states, a.d_extra, h, h, a.dw + 2 * h * h);
+  }
 }
 
 }  // namespace
