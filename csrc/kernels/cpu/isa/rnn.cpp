@@ -112,14 +112,17 @@ struct Step {
   int64_t at;      // offset of its rows in a (steps, batch) sequence
   int64_t before;  // that of the step before; none (s == 0): the initial state
   bool first;
+  int64_t ahead;  // from its rows to those of the step that comes next, to be fetched early
   const float* previous(const float* initial, const float* sequence, int64_t hidden) const {
     return first ? initial : sequence + before * hidden;
   }
 };
-Step step_at(const RecurrentArgs& a, int64_t s) {
-  const int64_t t = a.reverse ? a.steps - 1 - s : s;
-  return {t * a.batch, (a.reverse ? t + 1 : t - 1) * a.batch, s == 0};
+Step step_at(const RecurrentArgs& a, int64_t s, bool backward = false) {
+  const int64_t t = a.reverse ? a.steps - 1 - s : s, before = (a.reverse ? 1 : -1) * a.batch;
+  const bool last = backward ? s == 0 : s + 1 == a.steps;
+  return {t * a.batch, t * a.batch + before, s == 0, last ? 0 : backward ? before : -before};
 }
+DLCORE_INLINE void fetch(const float* p) { __builtin_prefetch(p, 0, 2); }
 
 void copy(float* to, const float* from, int64_t n) { __builtin_memcpy(to, from, sizeof(float) * (size_t)n); }
 
@@ -130,6 +133,7 @@ void lstm_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   each_vector(
       h, [&](int64_t j, int n) __attribute__((always_inline)) {
         float* p = gates + j;
+        for (int64_t k = 0; k < 4; ++k) fetch(p + (step.ahead * 4 + k) * h);
         const VF i = gate_sigmoid(get(p, n)), f = gate_sigmoid(get(p + h, n)), g = gate_tanh(get(p + 2 * h, n));
         const VF o = gate_sigmoid(get(p + 3 * h, n));
         const VF c = fma(f, get(before + j, n), i * g);
@@ -176,6 +180,9 @@ void lstm_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
   each_vector(
       h, [&](int64_t j, int n) __attribute__((always_inline)) {
         const float* p = gates + j;
+        for (int64_t k = 0; k < 4; ++k) fetch(p + (step.ahead * 4 + k) * h);
+        fetch(cell + j + step.ahead * h);
+        fetch(dy + j + step.ahead * h);
         const VF i = get(p, n), f = get(p + h, n), g = get(p + 2 * h, n), o = get(p + 3 * h, n);
         const VF D = get(dy + j, n) + get(dh + j, n), squashed = gate_tanh(get(cell + j, n));
         const VF dc = fma(D * o, one_less_square(squashed), get(dc0 + j, n));
@@ -262,7 +269,7 @@ void forward(const RecurrentArgs& a) {
       }
       for (int64_t r = rows.first; r < end; ++r) cell(a, step, r);
     }
-    const Step after = {0, a.steps == 0 ? 0 : step_at(a, a.steps - 1).at, a.steps == 0};
+    const Step after = {0, a.steps == 0 ? 0 : step_at(a, a.steps - 1).at, a.steps == 0, 0};
     copy(a.last_h + rows.first * h, after.previous(a.h0, a.y, h) + rows.first * h, rows.count * h);
     if (a.cell == Cell::Lstm)
       copy(a.last_c + rows.first * h, after.previous(a.c0, a.extra, h) + rows.first * h, rows.count * h);
@@ -342,7 +349,7 @@ void backward(const RecurrentArgs& a) {
     const States states = {space + backward_space(a).packed, (end - begin) * a.batch};
     each_chunk(a, b, end - begin, [&](const Rows& rows) {
       for (int64_t s = end; s-- > begin;) {
-        const Step step = step_at(a, s);
+        const Step step = step_at(a, s, true);
         for (int64_t r = rows.first; r < rows.first + rows.count; ++r) cell(a, step, r);
         const Operand operands[2] = {{a.d_gates + step.at * gates * h, gates * h, joint * h, 0},
                                      {a.d_extra + (a.cell == Cell::Gru ? step.at * h : 0), h, h, joint * h}};
