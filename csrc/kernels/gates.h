@@ -6,8 +6,8 @@
 
 namespace DLCORE_MATH_NAMESPACE {
 
-// exp(x) = (1 + tail)·power for |x| <= 87. Added to 1.5·2^23 + 127, the whole part of x·log2(e) lands in the low bits of
-// the sum as the exponent of its power of two.
+// exp(x) = (1 + tail)·power for |x| <= 87. Added to 1.5·2^23 + 127, the whole part of x·log2(e) lands in the low bits
+// of the sum as the exponent of its power of two.
 template <class V>
 struct GatePower {
   V tail, power;
