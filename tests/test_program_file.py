@@ -125,6 +125,19 @@ def test_profile_names_the_kernels(program: dl.Program) -> None:
     table = program.profile(X)
     assert "conv2d" in table
     assert "cpu" in table or dl.info()["isa"] == "ref"
+    assert "GFLOP/s" in table
+    assert "GB/s" in table
+
+
+def test_memory_over_a_run(program: dl.Program, tmp_path: Path) -> None:
+    rows = program.memory(len(X))
+    assert {op for op, _, _ in rows} >= {op for op, *_ in program.graph.nodes() if op.startswith("max_pool")}
+    assert 0 < max(b for _, _, b in rows) <= program._plan(len(X)).arena_bytes
+    pytest.importorskip("matplotlib")
+    dl.plots.memory(rows, tmp_path / "memory.png")
+    assert (tmp_path / "memory.png").stat().st_size > 1000
+    with pytest.raises(ValueError, match="at least 1 row"):
+        program.memory(0)
 
 
 def harmless(path: Path) -> bool:

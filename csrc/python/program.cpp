@@ -64,11 +64,18 @@ void bind_program(py::module_& m) {
               d["ms"] = r.milliseconds;
               d["shape"] = to_tuple(r.type.shape);
               d["bytes"] = r.bytes;
+              d["operations"] = r.operations;
               out.append(d);
             }
             return out;
           },
           py::arg("inputs"), py::arg("repeat") = 10)
+      .def("memory",
+           [](const Program& p) {
+             py::list out;
+             for (const MemoryRow& r : p.memory()) out.append(py::make_tuple(r.op, r.where, r.bytes));
+             return out;
+           })
       .def_property_readonly("arena_bytes", &Program::arena_bytes);
 
   m.def(

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "ops/op.h"
+#include "runtime/work.h"
 
 namespace dlcore {
 
@@ -326,7 +327,18 @@ std::vector<ProfileRow> Program::profile(const std::vector<Tensor>& inputs, int 
     int64_t bytes = 0;
     for (ValueId v : n.inputs) bytes += byte_size(graph_.type(v));
     for (ValueId v : n.outputs) bytes += byte_size(graph_.type(v));
-    rows.push_back({n.op, n.where, std::string(steps_[i].kernel.backend), best[i], graph_.type(n.outputs[0]), bytes});
+    rows.push_back({n.op, n.where, std::string(steps_[i].kernel.backend), best[i], graph_.type(n.outputs[0]), bytes,
+                    operations(graph_, n)});
+  }
+  return rows;
+}
+
+std::vector<MemoryRow> Program::memory() const {
+  const std::vector<int64_t> live = live_bytes(graph_, plan_);
+  std::vector<MemoryRow> rows;
+  for (size_t i = 0; i < live.size(); ++i) {
+    const Node& n = graph_.nodes[plan_.order[i]];
+    rows.push_back({n.op, n.where, live[i]});
   }
   return rows;
 }

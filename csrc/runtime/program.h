@@ -17,6 +17,12 @@ struct ProfileRow {
   double milliseconds;  // best of the repeats
   TensorType type;      // of the first output
   int64_t bytes;        // read and written
+  int64_t operations;   // of a product, else 0
+};
+
+struct MemoryRow {
+  std::string op, where;
+  int64_t bytes;  // of the arena, in use while the node runs
 };
 
 class Program {
@@ -41,6 +47,7 @@ class Program {
   std::vector<Tensor> run_batches(const std::vector<Tensor>& columns, const Tensor& order, int64_t first, int64_t count,
                                   const std::vector<Tensor>& scalars, double seconds);
   std::vector<ProfileRow> profile(const std::vector<Tensor>& inputs, int repeat);
+  std::vector<MemoryRow> memory() const;  // in the order of running
 
  private:
   struct Step;

@@ -97,7 +97,9 @@ class Program:
     def text(self) -> str: ...
     def plan_text(self) -> str: ...
     def profile(self, inputs: Sequence[Tensor], repeat: int = 10) -> list[dict[str, Any]]:
-        """Rows of {op, where, backend, ms, shape, bytes}."""
+        """Rows of {op, where, backend, ms, shape, bytes, operations}."""
+    def memory(self) -> list[tuple[str, str, int]]:
+        """(op, layer, bytes of the arena in use) of every node in the order of running."""
     arena_bytes: int
 
 def run_op(op: str, inputs: Sequence[Tensor], attrs: Mapping[str, Attr] = ..., backend: str = "") -> list[Tensor]: ...

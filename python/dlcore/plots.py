@@ -53,6 +53,26 @@ def curves(history: History, path: str | os.PathLike[str] | None = None) -> Any:
     return _finish(figure, path)
 
 
+def memory(rows: Sequence[tuple[str, str, int]], path: str | os.PathLike[str] | None = None) -> Any:
+    """Bytes in use over a step or a prediction: what `TrainStep.memory` or `Program.memory` gives, node by node."""
+    figure = _pyplot()(figsize=(9, 3.5))
+    axes = figure.subplots()
+    used = [b / 1e6 for _, _, b in rows]
+    axes.fill_between(range(len(used)), used, step="mid", alpha=0.4)
+    axes.set_xlabel("node, in the order of running")
+    axes.set_ylabel("MB in use")
+    axes.margins(x=0)
+    if used:
+        peak = int(np.argmax(used))
+        op, where, _ = rows[peak]
+        axes.annotate(
+            f"{used[peak]:.3g} MB at {op} {where}".strip(), (peak, used[peak]), xytext=(0, 6),
+            textcoords="offset points", ha="left" if peak < len(used) / 2 else "right", fontsize=8,
+        )  # fmt: skip
+        axes.set_ylim(0, used[peak] * 1.15 or 1)
+    return _finish(figure, path)
+
+
 def prediction_grid(
     images: Any,
     predicted: Sequence[Any],

@@ -21,6 +21,7 @@ from dlcore.data.dataset import as_array
 from dlcore.data.transforms import CharTokenizer
 from dlcore.dtype import as_dtype
 from dlcore.errors import FileError
+from dlcore.profile import table
 
 Array = npt.NDArray[Any]
 
@@ -229,17 +230,15 @@ class Program:
         return f"Program({inputs} → {outputs})"
 
     def profile(self, *arrays: Any, repeat: int = 10) -> str:
-        """A table of the time each kernel takes on these rows (one block of them), the slowest first."""
+        """Time, GFLOP/s or GB/s, and bytes of each kernel on these rows (run as one block), the slowest first."""
         made = self._prepare(arrays)
-        rows = self._plan(len(made[0])).profile([_core.Tensor.from_numpy(a) for a in made], repeat)
-        whole = sum(r["ms"] for r in rows) or 1.0
-        lines = [f"{'op':<24}{'layer':<24}{'shape':<22}{'kernel':<8}{'ms':>9}{'share':>8}"]
-        for r in sorted(rows, key=lambda r: -float(r["ms"])):
-            lines.append(
-                f"{r['op']:<24}{r['where']:<24}{r['shape']!s:<22}{r['backend']:<8}"
-                f"{r['ms']:>9.4f}{r['ms'] / whole:>8.1%}"
-            )
-        return "\n".join([*lines, f"{'all':<78}{whole:>9.4f}"])
+        return table(self._plan(len(made[0])).profile([_core.Tensor.from_numpy(a) for a in made], repeat))
+
+    def memory(self, rows: int) -> list[tuple[str, str, int]]:
+        """(op, layer, bytes in use) while each node runs on so many rows: `plots.memory` draws it."""
+        if rows < 1:
+            raise ValueError(f"memory is for at least 1 row, got {rows}")
+        return self._plan(rows).memory()
 
 
 def _shown(shape: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ from dlcore.compile import Cache, Outputs, bind, describe, rebuild, traced_input
 from dlcore.errors import TraceError
 from dlcore.nn.module import Module
 from dlcore.optim.optimizer import Optimizer
+from dlcore.profile import table
 from dlcore.tensor import Tensor
 
 
@@ -34,6 +35,21 @@ class TrainStep:
         result = outputs.restore(program.run(inputs + scalars() if applies else inputs))
         self.optimizer.advance()
         return result
+
+    def profile(self, *args: Any, repeat: int = 10) -> str:
+        """Time, GFLOP/s or GB/s and bytes of each kernel of a step on this batch, the slowest first; trains nothing."""
+        program, inputs = self._planned(args)
+        return table(program.profile(inputs, repeat))
+
+    def memory(self, *args: Any) -> list[tuple[str, str, int]]:
+        """(op, layer, bytes in use) while each node of a step on this batch runs: `plots.memory` draws it."""
+        return self._planned(args)[0].memory()
+
+    def _planned(self, args: Any) -> tuple[_core.Program, list[_core.Tensor]]:
+        inputs: list[_core.Tensor] = []
+        applies = self.optimizer.applies()
+        program, _, scalars = self._entry(args, {}, inputs, applies)
+        return program, inputs + scalars() if applies else inputs
 
     def _entry(self, args: Any, kwargs: Any, inputs: list[_core.Tensor], applies: bool) -> Any:
         key = (describe(args, inputs, True), describe(kwargs, inputs, False) if kwargs else None, applies)

@@ -34,7 +34,7 @@ void run_shared(const GemmArgs& g) {
   float* packed = static_cast<float*>(g.workspace);
   const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
   const int64_t block_k = even(g.k, kBlockK);
-  const int64_t tiles_a_chunk = ceil_div(tiles, 32) < 2 ? min64(2, tiles) : ceil_div(tiles, 32);
+  const int64_t tiles_a_chunk = ceil_div(tiles, 32);
   for (int64_t i = 0; i < g.batch; ++i) {
     const float* a = g.a + g.a_offset[i];
     const float* b = g.b + g.b_offset[i];
