@@ -121,6 +121,21 @@ def test_text_goes_in_through_a_tokenizer(tmp_path: Path) -> None:
         again.run(np.array([[0, 7]]))
 
 
+def test_algorithms_are_chosen_when_freezing(tmp_path: Path) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3, padding=1), nn.Flatten()
+    )
+    x = np.random.default_rng(0).standard_normal((3, 16, 8, 8)).astype(np.float32)
+    chosen = {}
+    for optimize in ("throughput", "latency"):
+        dl.freeze(model, example=x, optimize=optimize).save(tmp_path / "p.dlcore")
+        again = dl.load(tmp_path / "p.dlcore")
+        planned = again._plan(3).text()
+        chosen[optimize] = [planned.count(f'algorithm="{a}"') for a in ("winograd4", "direct")]
+        np.testing.assert_allclose(again.run(x), model(dl.tensor(x)).numpy(), atol=1e-5)
+    assert chosen == {"throughput": [2, 0], "latency": [1, 1]}
+
+
 def test_profile_names_the_kernels(program: dl.Program) -> None:
     table = program.profile(X)
     assert "conv2d" in table

@@ -23,7 +23,9 @@ Graph eliminate_dead_code(const Graph& graph);          // "dce": keeps inputs, 
 Graph simplify(const Graph& graph);                     // "simplify": algebra, common subexpressions, dead code
 Graph fold(const Graph& graph, const Evaluator& eval);  // "fold": computes what depends on constants alone
 Graph to_channels_last(const Graph& graph);             // "layout": images run as NHWC between convolutions
-Graph select_algorithms(const Graph& graph);            // "select": Winograd where it pays; changes float32 rounding
+// "select", and "select_latency" for programs that see few rows at a time: Winograd where it pays; changes float32
+// rounding.
+Graph select_algorithms(const Graph& graph, bool latency = false);
 Graph absorb_constants(const Graph& graph);  // "absorb": when freezing, batch norms into weights; rounds anew
 Graph fuse(const Graph& graph);              // "fuse": element-wise chains become `fused` tile programs
 Graph join_epilogues(const Graph& graph);    // "epilogue": products take the element-wise work behind them

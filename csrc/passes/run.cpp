@@ -24,6 +24,8 @@ Graph run_passes(Graph graph, std::span<const std::string> names, const Evaluato
       graph = to_channels_last(graph);
     else if (name == "select")
       graph = select_algorithms(graph);
+    else if (name == "select_latency")
+      graph = select_algorithms(graph, true);
     else if (name == "absorb")
       graph = absorb_constants(graph);
     else if (name == "fuse")

@@ -15,9 +15,13 @@ bool winograd_pays(const Shape& x, const Shape& y, const IntList& kernel, const 
          y[1] >= 4 && y[2] >= 4;  // smaller images: most of a tile lies outside
 }
 
+// One image of one tile has a single row to multiply with each of the 36 matrices of transformed weights, four times
+// the memory of the weights themselves: reading them takes longer than the direct products.
+bool single_tile(const Shape& y) { return y[1] <= 4 && y[2] <= 4; }
+
 }  // namespace
 
-Graph select_algorithms(const Graph& graph) {
+Graph select_algorithms(const Graph& graph, bool latency) {
   Graph g = graph;
   for (Node& n : g.nodes) {
     const bool forward = n.op == "conv2d", data = n.op == "conv2d_backward_data",
@@ -27,7 +31,8 @@ Graph select_algorithms(const Graph& graph) {
     const Shape& x = g.shape(data ? n.outputs[0] : n.inputs[0]);
     const Shape& y = g.shape(forward ? n.outputs[0] : n.inputs[weight ? 1 : 0]);
     const Shape& w = g.shape(weight ? n.outputs[0] : n.inputs[1]);
-    if (winograd_pays(x, y, {w[2], w[3]}, n.attrs)) n.attrs.set("algorithm", std::string("winograd4"));
+    if (!winograd_pays(x, y, {w[2], w[3]}, n.attrs)) continue;
+    n.attrs.set("algorithm", std::string(latency && single_tile(y) ? "direct" : "winograd4"));
   }
   return g;
 }

@@ -12,7 +12,7 @@ from dlcore.program import ROWS, Program
 from dlcore.tensor import Tensor, to_core
 
 # What is decided when freezing and written into the file; how it runs on a processor is planned where it is loaded.
-_PASSES = ["simplify", "fold", "layout", "simplify", "fold", "absorb", "select", "simplify"]
+_PASSES = ["simplify", "fold", "layout", "simplify", "fold", "absorb"]
 
 
 def freeze(
@@ -55,4 +55,5 @@ def freeze(
     graph = active.graph.freeze({name: variable.core for name, variable in active.states.items()})
     if kind is None:
         kind = "values" if classes is None else "classes"
-    return Program(graph.optimize(_PASSES), kind, classes, tokenizer, optimize)
+    select = "select_latency" if optimize == "latency" else "select"
+    return Program(graph.optimize([*_PASSES, select, "simplify"]), kind, classes, tokenizer, optimize)

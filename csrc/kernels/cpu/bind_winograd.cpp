@@ -1,6 +1,7 @@
 // Binds 3x3 convolutions that the graph wants done by Winograd's algorithm to the vectorised kernels.
 #include "base/cpu.h"
 #include "kernels/cpu/bind_epilogue.h"
+#include "kernels/prepared.h"
 #include "kernels/winograd_spec.h"
 
 namespace dlcore {
@@ -19,11 +20,18 @@ BoundKernel cpu::bind_winograd(const KernelSpec& spec, const ConvSpec& conv, std
                        static_cast<float*>(r.out[0]), r.workspace);
     };
   } else {
-    const size_t own = (table.workspace(s) + 63) / 64 * 64;
+    Prepared ready;
+    if (const void* w = spec.constant(1)) {
+      const std::string form =
+          "winograd4" + to_string(Shape{static_cast<int64_t>(current_isa()), of_input, s.co, s.ci});
+      ready = prepare(w, form, table.transformed_floats(s),
+                      [&](float* to) { table.transform(s, static_cast<const float*>(w), of_input, to); });
+    }
+    const size_t own = (table.workspace(s, ready != nullptr) + 63) / 64 * 64;
     bound.workspace = own + (epilogue ? EpilogueRun::kWorkspace : 0);
-    bound.run = [s, of_input, epilogue, own, &table](const RunArgs& r) {
+    bound.run = [s, of_input, epilogue, own, ready, &table](const RunArgs& r) {
       const EpilogueRun then(epilogue.get(), tile_kernels(), r, static_cast<char*>(r.workspace) + own);
-      table.run(s, static_cast<const float*>(r.in[0]), static_cast<const float*>(r.in[1]), of_input,
+      table.run(s, static_cast<const float*>(r.in[0]), static_cast<const float*>(r.in[1]), of_input, ready.get(),
                 static_cast<float*>(r.out[0]), r.workspace, then.get());
     };
   }

@@ -17,11 +17,14 @@ struct WinogradShape {
 };
 
 struct WinogradTable {
-  size_t (*workspace)(const WinogradShape& shape);
-  // weights (co, ci, 3, 3). rotated: weights (ci, co, 3, 3) turned by 180 degrees, as the gradient of the input needs
-  // them.
-  void (*run)(const WinogradShape& shape, const float* in, const float* weights, bool rotated, float* out,
-              void* workspace, const Epilogue* epilogue);
+  // weights (co, ci, 3, 3) into Winograd's domain. rotated: weights (ci, co, 3, 3) turned by 180 degrees, as the
+  // gradient of the input needs them.
+  size_t (*transformed_floats)(const WinogradShape& shape);
+  void (*transform)(const WinogradShape& shape, const float* weights, bool rotated, float* transformed);
+  // `transformed` stands ready, or is null: then the weights are transformed on the way.
+  size_t (*workspace)(const WinogradShape& shape, bool transformed);
+  void (*run)(const WinogradShape& shape, const float* in, const float* weights, bool rotated, const float* transformed,
+              float* out, void* workspace, const Epilogue* epilogue);
   // dw (co, ci, 3, 3) from the input and the gradient of the output.
   size_t (*workspace_weight)(const WinogradShape& shape);
   void (*run_weight)(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);

@@ -25,11 +25,12 @@ struct Job {
   const Epilogue* epilogue;
   bool rotated;
   int64_t block, blocks, panels, slots;
+  bool ready;     // the weights stand transformed
   bool by_panel;  // few tiles: a chunk is a panel of output channels; else a block of tiles
   float *u, *v, *m, *filters;
   int64_t u_panel, v_slot, m_slot, filter_slot;  // floats
 
-  explicit Job(const WinogradShape& shape) : s(shape) {
+  Job(const WinogradShape& shape, bool transformed) : s(shape), ready(transformed) {
     block = block_tiles(s);
     blocks = (s.tiles() + block - 1) / block;
     panels = (s.co + kChannels - 1) / kChannels;
@@ -41,10 +42,10 @@ struct Job {
     m_slot = kPoints * block * kChannels;
     filter_slot = s.ci * 9 * kChannels;
   }
-  int64_t u_size() const { return u_panel * (by_panel ? slots : panels); }
+  int64_t u_size() const { return ready ? 0 : u_panel * (by_panel ? slots : panels); }
   int64_t v_size() const { return v_slot * (by_panel ? blocks : slots); }
   int64_t m_size() const { return m_slot * slots; }
-  int64_t filter_size() const { return filter_slot * slots; }
+  int64_t filter_size() const { return ready ? 0 : filter_slot * slots; }
 
   void place(float* workspace) {
     u = workspace;
@@ -53,23 +54,24 @@ struct Job {
     filters = m + m_size();
   }
 
-  // Panel p of the weights into u[point][ci][32], through g[ci][9][32].
-  void transform_weights(int64_t p, float* to, float* g) const {
+  // Panel p of the weights, input channels [begin, begin + some), into u[point][ci][32], through g[some][9][32].
+  void transform_weights(int64_t p, int64_t begin, int64_t some, float* to, float* g) const {
     const int64_t first = p * kChannels, count = s.co - first < kChannels ? s.co - first : kChannels;
     if (rotated) {
-      for (int64_t i = 0; i < s.ci; ++i)
-        pack_transposed({weights + (i * s.co + first) * 9, 9, count, 9, 1, 0, g + i * 9 * kChannels, kChannels});
+      for (int64_t i = 0; i < some; ++i)
+        pack_transposed(
+            {weights + ((begin + i) * s.co + first) * 9, 9, count, 9, 1, 0, g + i * 9 * kChannels, kChannels});
     } else {
-      pack_transposed({weights + first * s.ci * 9, s.ci * 9, count, s.ci * 9, 1, 0, g, kChannels});
+      pack_transposed({weights + (first * s.ci + begin) * 9, s.ci * 9, count, some * 9, 1, 0, g, kChannels});
     }
-    for (int64_t i = 0; i < s.ci; ++i) {
+    for (int64_t i = 0; i < some; ++i) {
       for (int64_t c = 0; c < kChannels; c += W) {
         VF in[9], out[kPoints];
 #pragma GCC unroll 9
         for (int k = 0; k < 9; ++k) in[k] = load(g + (i * 9 + (rotated ? 8 - k : k)) * kChannels + c);
         winograd::both_ways<3, 6>(in, out, Filter());
 #pragma GCC unroll 36
-        for (int k = 0; k < kPoints; ++k) store(to + (k * s.ci + i) * kChannels + c, out[k]);
+        for (int k = 0; k < kPoints; ++k) store(to + (k * s.ci + begin + i) * kChannels + c, out[k]);
       }
     }
   }
@@ -113,8 +115,25 @@ struct Job {
   }
 };
 
-size_t workspace(const WinogradShape& shape) {
-  const Job job(shape);
+size_t transformed_floats(const WinogradShape& shape) {
+  const Job job(shape, false);
+  return static_cast<size_t>(job.u_panel * job.panels);
+}
+
+void transform(const WinogradShape& shape, const float* weights, bool rotated, float* transformed) {
+  Job job(shape, false);
+  job.weights = weights;
+  job.rotated = rotated;
+  constexpr int64_t kPart = 64;  // input channels at a time, on the stack
+  parallel_for(job.panels, kPoints * shape.ci * shape.co / 2, [&](int64_t p) {
+    float filters[kPart * 9 * kChannels];
+    for (int64_t i = 0; i < shape.ci; i += kPart)
+      job.transform_weights(p, i, shape.ci - i < kPart ? shape.ci - i : kPart, transformed + p * job.u_panel, filters);
+  });
+}
+
+size_t workspace(const WinogradShape& shape, bool transformed) {
+  const Job job(shape, transformed);
   return static_cast<size_t>(job.u_size() + job.v_size() + job.m_size() + job.filter_size()) * sizeof(float);
 }
 
@@ -126,9 +145,9 @@ void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& body) {
   });
 }
 
-void run(const WinogradShape& shape, const float* in, const float* weights, bool rotated, float* out, void* work,
-         const Epilogue* epilogue) {
-  Job job(shape);
+void run(const WinogradShape& shape, const float* in, const float* weights, bool rotated, const float* transformed,
+         float* out, void* work, const Epilogue* epilogue) {
+  Job job(shape, transformed != nullptr);
   if (job.s.tiles() == 0 || shape.co == 0) return;
   job.in = in;
   job.weights = weights;
@@ -138,26 +157,28 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
   job.place(static_cast<float*>(work));
   const int64_t products = kPoints * shape.tiles() * shape.ci * shape.co / 32,
                 moves = kPoints * shape.tiles() * shape.ci / 2;
-  const int64_t filters = kPoints * shape.ci * shape.co / 2;
+  const int64_t filters = transformed ? 0 : kPoints * shape.ci * shape.co / 2;
   if (job.by_panel) {
     parallel_for(job.blocks, moves, [&](int64_t b) { job.transform_inputs(b, job.v + b * job.v_slot); });
     in_slots(job.slots, job.panels, products + filters, [&](int64_t slot, int64_t p) {
-      float* u = job.u + slot * job.u_panel;
-      job.transform_weights(p, u, job.filters + slot * job.filter_slot);
+      float* own = job.u + slot * job.u_panel;
+      if (!transformed) job.transform_weights(p, 0, shape.ci, own, job.filters + slot * job.filter_slot);
+      const float* u = transformed ? transformed + p * job.u_panel : own;
       for (int64_t b = 0; b < job.blocks; ++b) job.multiply(b, p, job.v + b * job.v_slot, u, job.m + slot * job.m_slot);
     });
     parallel_for(job.blocks, shape.tiles() * shape.co,
                  [&](int64_t b) { job.apply(b * job.block, b * job.block + job.tiles_of(b)); });
   } else {
     const int64_t slots = job.slots < job.panels ? job.slots : job.panels;
-    in_slots(slots, job.panels, filters, [&](int64_t slot, int64_t p) {
-      job.transform_weights(p, job.u + p * job.u_panel, job.filters + slot * job.filter_slot);
-    });
+    if (!transformed)
+      in_slots(slots, job.panels, filters, [&](int64_t slot, int64_t p) {
+        job.transform_weights(p, 0, shape.ci, job.u + p * job.u_panel, job.filters + slot * job.filter_slot);
+      });
+    const float* u = transformed ? transformed : job.u;
     in_slots(job.slots, job.blocks, products + moves, [&](int64_t slot, int64_t b) {
       float* v = job.v + slot * job.v_slot;
       job.transform_inputs(b, v);
-      for (int64_t p = 0; p < job.panels; ++p)
-        job.multiply(b, p, v, job.u + p * job.u_panel, job.m + slot * job.m_slot);
+      for (int64_t p = 0; p < job.panels; ++p) job.multiply(b, p, v, u + p * job.u_panel, job.m + slot * job.m_slot);
       job.apply(b * job.block, b * job.block + job.tiles_of(b));
     });
   }
@@ -170,6 +191,7 @@ size_t workspace(const WinogradShape& shape);
 void run(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);
 }  // namespace winograd_weight
 
-const WinogradTable winograd_table = {workspace, run, winograd_weight::workspace, winograd_weight::run};
+const WinogradTable winograd_table = {transformed_floats,         transform,           workspace, run,
+                                      winograd_weight::workspace, winograd_weight::run};
 
 }  // namespace dlcore::DLCORE_ISA
