@@ -117,6 +117,7 @@ def conv() -> Iterator[Case]:
                 yield Case(
                     "conv", f"{name} {direction}, {label}", op, arrays, {**more, **extra}, flops=work, peers=peers
                 )
+    yield from conv_1d_3d()
 
 
 def torch_conv(direction: str, x: Array, w: Array, dy: Array, options: dict[str, int], layout: str) -> Any:
@@ -137,6 +138,71 @@ def torch_conv(direction: str, x: Array, w: Array, dy: Array, options: dict[str,
                     tdy, tx, tw, None, *pairs, False, [0, 0], options["groups"], mask
                 )
                 return found[0].permute(0, 2, 3, 1) if direction == "data" else found[1]
+
+        return call
+
+    return build
+
+
+# name, n, channels in, size, channels out, kernel, stride, padding, dilation
+CONVS_1D_3D = [
+    ("1-d 3 64→128@256", 32, 64, (256,), 128, 3, 1, 1, 1), ("1-d 5 64→128@256", 32, 64, (256,), 128, 5, 1, 2, 1),
+    ("1-d 9 64→128@256", 32, 64, (256,), 128, 9, 1, 4, 1), ("1-d 3 s2 64→128@256", 32, 64, (256,), 128, 3, 2, 1, 1),
+    ("1-d 3 dilated 64→128@256", 32, 64, (256,), 128, 3, 1, 4, 4), ("1-d 9 1→64@1024", 32, 1, (1024,), 64, 9, 1, 4, 1),
+    ("3-d 3 32→64@16³", 4, 32, (16, 16, 16), 64, 3, 1, 1, 1),
+    ("3-d 3 s2 32→64@16³", 4, 32, (16, 16, 16), 64, 3, 2, 1, 1),
+    ("3-d 3 128→128@4³", 8, 128, (4, 4, 4), 128, 3, 1, 1, 1), ("3-d 3 1→32@16³", 4, 1, (16, 16, 16), 32, 3, 1, 1, 1),
+    ("3-d 1 64→64@8³", 8, 64, (8, 8, 8), 64, 1, 1, 0, 1),
+]  # fmt: skip
+
+
+def conv_1d_3d() -> Iterator[Case]:
+    """A 1-d convolution is a 2-d one of height 1, as nn.functional.conv1d makes it."""
+    for name, n, ci, size, co, k, stride, pad, dilation in CONVS_1D_3D:
+        axes = len(size)
+        out = tuple((s + 2 * pad - dilation * (k - 1) - 1) // stride + 1 for s in size)
+        x, w, dy = normal(n, *size, ci), normal(co, ci, *(k,) * axes), normal(n, *out, co)
+        work = 2.0 * n * math.prod(out) * co * ci * k**axes
+        low = (1,) * (axes == 1)  # the height of a signal
+        attrs: dict[str, Any] = {
+            "stride": [*low, *[stride] * axes], "padding": [0, 0] * len(low) + [pad] * (2 * axes),
+            "dilation": [*low, *[dilation] * axes], "groups": 1, "layout": "nhwc" if axes == 1 else "ndhwc",
+        }  # fmt: skip
+        op = "conv2d" if axes == 1 else "conv3d"
+        xs, ws, dys = (
+            x.reshape(n, *low, *size, ci), w.reshape(co, ci, *low, *(k,) * axes), dy.reshape(n, *low, *out, co),
+        )  # fmt: skip
+        for direction, suffix, arrays, extra in (
+            ("forward", "", [xs, ws], {}),
+            ("data", "_backward_data", [dys, ws], {"input_size": [*low, *size]}),
+            ("weight", "_backward_weight", [xs, dys], {"kernel": [*low, *(k,) * axes]}),
+        ):
+            options = {"stride": stride, "padding": pad, "dilation": dilation}
+            peers = {
+                p: torch_conv_nd(direction, x, w, dy, options, p)
+                for p in ("torch nchw", "torch nhwc")[: 1 if axes == 1 else 2]
+            }  # fmt: skip
+            yield Case("conv", f"{name} {direction}", op + suffix, arrays, {**attrs, **extra}, flops=work, peers=peers)
+
+
+def torch_conv_nd(direction: str, x: Array, w: Array, dy: Array, options: dict[str, int], layout: str) -> Any:
+    def build() -> Callable[[], Any]:
+        import torch
+
+        axes = x.ndim - 2
+        last = axes == 3 and layout.endswith("nhwc")
+        form = torch.channels_last_3d if last else torch.contiguous_format
+        tx, tw, tdy = (torch.tensor(a) for a in (np.moveaxis(x, -1, 1), w, np.moveaxis(dy, -1, 1)))
+        tx, tw, tdy = (t.contiguous(memory_format=form) for t in (tx, tw, tdy))
+        mask = [direction == "data", direction == "weight", False]
+        lists = [[options[k]] * axes for k in ("stride", "padding", "dilation")]
+
+        def call() -> Any:
+            with torch.no_grad():
+                if direction == "forward":
+                    return torch.ops.aten.convolution(tx, tw, None, *lists, False, [0] * axes, 1).movedim(1, -1)
+                found = torch.ops.aten.convolution_backward(tdy, tx, tw, None, *lists, False, [0] * axes, 1, mask)
+                return found[0].movedim(1, -1) if direction == "data" else found[1]
 
         return call
 

@@ -71,7 +71,7 @@ def f32(*shape: int) -> Any:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-IMAGE, SIGNAL, ROWS, TABLE = (2, 4, 9, 7), (3, 4, 11), (5, 6), (4, 3, 6)
+IMAGE, SIGNAL, ROWS, TABLE, VOLUME = (2, 4, 9, 7), (3, 4, 11), (5, 6), (4, 3, 6), (2, 4, 5, 6, 7)
 LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "linear": (lambda n: n.Linear(6, 3), TABLE),
     "linear without bias": (lambda n: n.Linear(6, 3, bias=False), ROWS),
@@ -79,6 +79,11 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "conv2d, all": (lambda n: n.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2), IMAGE),
     "conv2d same": (lambda n: n.Conv2d(4, 6, (4, 3), padding="same", bias=False), IMAGE),
     "conv2d depthwise": (lambda n: n.Conv2d(4, 8, 3, padding=1, groups=4), IMAGE),
+    "conv3d": (lambda n: n.Conv3d(4, 6, 3, padding=1), VOLUME),
+    "conv3d, all": (
+        lambda n: n.Conv3d(4, 6, (2, 3, 2), stride=(1, 2, 1), padding=(1, 0, 2), dilation=(2, 1, 2), groups=2), VOLUME
+    ),
+    "conv3d of depth 1": (lambda n: n.Conv3d(4, 6, (1, 3, 3), padding="same", bias=False), VOLUME),
     "conv1d": (lambda n: n.Conv1d(4, 6, 3, stride=2, padding=1, dilation=2), SIGNAL),
     "conv1d same": (lambda n: n.Conv1d(4, 6, 4, padding="same"), SIGNAL),
     "transposed 2d": (lambda n: n.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1), IMAGE),

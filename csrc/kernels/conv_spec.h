@@ -8,56 +8,53 @@ namespace dlcore {
 
 struct ConvSpec {
   ConvShape shape;
-  bool nchw;
+  bool nchw;  // channels first
 };
 
-// x, w, y: the types in the roles of the forward convolution. Throws Error(Value) where they do not fit together.
+// x, w, y: the types in the roles of the forward convolution; conv3d's have an axis of depth before the height. Throws
+// Error(Value) where they do not fit together.
 inline ConvSpec read_conv(const KernelSpec& spec, const Shape& x, const Shape& w, const Shape& y) {
-  const std::string layout = spec.attrs.text_or("layout", "nchw");
-  DLCORE_CHECK(layout == "nchw" || layout == "nhwc", Value, "[", spec.op, "] layout must be nchw or nhwc, got ",
-               layout);
-  DLCORE_CHECK(x.size() == 4 && w.size() == 4 && y.size() == 4, Value, "[", spec.op, "] needs rank 4, got images ",
-               to_string(x), ", weights ", to_string(w), ", output ", to_string(y));
-  const bool nchw = layout == "nchw";
-  const size_t c = nchw ? 1 : 3, h = nchw ? 2 : 1, v = nchw ? 3 : 2;
-  const auto pair = [&](const char* name) { return spec.attrs.has(name) ? spec.attrs.ints(name) : IntList{1, 1}; };
-  const IntList stride = pair("stride"), dilation = pair("dilation");
-  const IntList padding = spec.attrs.has("padding") ? spec.attrs.ints("padding") : IntList{0, 0, 0, 0};
+  const bool deep = spec.op.compare(0, 6, "conv3d") == 0;
+  const size_t axes = deep ? 3 : 2, rank = axes + 2;
+  const std::string first = deep ? "ncdhw" : "nchw", last = deep ? "ndhwc" : "nhwc";
+  const std::string layout = spec.attrs.text_or("layout", first);
+  DLCORE_CHECK(layout == first || layout == last, Value, "[", spec.op, "] layout must be ", first, " or ", last,
+               ", got ", layout);
+  DLCORE_CHECK(x.size() == rank && w.size() == rank && y.size() == rank, Value, "[", spec.op, "] needs rank ", rank,
+               ", got images ", to_string(x), ", weights ", to_string(w), ", output ", to_string(y));
+  const bool channels_first = layout == first;
+  const size_t c = channels_first ? 1 : rank - 1, size = channels_first ? 2 : 1;
+  const auto list = [&](const char* name, size_t count, int64_t missing) {
+    const IntList found = spec.attrs.has(name) ? spec.attrs.ints(name) : IntList(count, missing);
+    DLCORE_CHECK(found.size() == count, Value, "[", spec.op, "] needs ", count, " numbers of ", name, ", got ",
+                 found.size());
+    for (int64_t n : found)
+      DLCORE_CHECK(n >= missing, Value, "[", spec.op, "] ", name, " must be at least ", missing, ", got ", n);
+    return found;
+  };
+  const IntList stride = list("stride", axes, 1), dilation = list("dilation", axes, 1);
+  const IntList padding = list("padding", 2 * axes, 0);
   const int64_t groups = spec.attrs.integer_or("groups", 1);
-  DLCORE_CHECK(stride.size() == 2 && dilation.size() == 2 && padding.size() == 4, Value, "[", spec.op,
-               "] needs two strides, two dilations and four paddings");
-  for (int64_t s : stride) DLCORE_CHECK(s > 0, Value, "[", spec.op, "] stride must be positive, got ", s);
-  for (int64_t d : dilation) DLCORE_CHECK(d > 0, Value, "[", spec.op, "] dilation must be positive, got ", d);
-  for (int64_t p : padding) DLCORE_CHECK(p >= 0, Value, "[", spec.op, "] padding must not be negative, got ", p);
   DLCORE_CHECK(
       groups > 0 && x[c] % groups == 0 && w[0] % groups == 0 && x[c] / groups == w[1] && w[0] == y[c] && x[0] == y[0],
       Value, "[", spec.op, "] images ", to_string(x), ", weights ", to_string(w), " and output ", to_string(y),
       " do not fit together with ", groups, " groups");
-  const auto output = [](int64_t size, int64_t low, int64_t high, int64_t taps, int64_t step, int64_t spread) {
-    const int64_t room = size + low + high - spread * (taps - 1) - 1;
-    return room < 0 || taps < 1 ? int64_t{0} : room / step + 1;
+  ConvShape s{.n = x[0], .groups = groups, .ci = w[1], .co = w[0] / groups};
+  struct Axis {
+    int64_t &in, &out, &taps, &step, &pad, &spread;
   };
-  DLCORE_CHECK(y[h] == output(x[h], padding[0], padding[1], w[2], stride[0], dilation[0]) &&
-                   y[v] == output(x[v], padding[2], padding[3], w[3], stride[1], dilation[1]),
-               Value, "[", spec.op, "] output ", to_string(y), " is not what images ", to_string(x), " and weights ",
-               to_string(w), " give");
-  return {{.n = x[0],
-           .h = x[h],
-           .w = x[v],
-           .oh = y[h],
-           .ow = y[v],
-           .groups = groups,
-           .ci = w[1],
-           .co = w[0] / groups,
-           .kh = w[2],
-           .kw = w[3],
-           .stride_h = stride[0],
-           .stride_w = stride[1],
-           .pad_top = padding[0],
-           .pad_left = padding[2],
-           .dilation_h = dilation[0],
-           .dilation_w = dilation[1]},
-          nchw};
+  const Axis all[] = {{s.d, s.od, s.kd, s.stride_d, s.pad_front, s.dilation_d},
+                      {s.h, s.oh, s.kh, s.stride_h, s.pad_top, s.dilation_h},
+                      {s.w, s.ow, s.kw, s.stride_w, s.pad_left, s.dilation_w}};
+  for (size_t i = 0; i < axes; ++i) {
+    const Axis& a = all[3 - axes + i];
+    a.in = x[size + i], a.out = y[size + i], a.taps = w[2 + i];
+    a.step = stride[i], a.pad = padding[2 * i], a.spread = dilation[i];
+    const int64_t room = a.in + a.pad + padding[2 * i + 1] - a.spread * (a.taps - 1) - 1;
+    DLCORE_CHECK(a.out == (room < 0 || a.taps < 1 ? 0 : room / a.step + 1), Value, "[", spec.op, "] output ",
+                 to_string(y), " is not what images ", to_string(x), " and weights ", to_string(w), " give");
+  }
+  return {s, channels_first};
 }
 
 }  // namespace dlcore

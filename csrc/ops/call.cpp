@@ -133,10 +133,11 @@ std::vector<int> Call::axes(std::string_view name, int rank) {
   return axes;
 }
 
-bool Call::channels_last() {
+bool Call::channels_last(int spatial) {
   const std::string& layout = text("layout");
-  check(layout == "nchw" || layout == "nhwc", "layout should be \"nchw\" or \"nhwc\", got \"", layout, "\"");
-  return layout == "nhwc";
+  const std::string_view first = spatial == 3 ? "ncdhw" : "nchw", last = spatial == 3 ? "ndhwc" : "nhwc";
+  check(layout == first || layout == last, "layout should be \"", first, "\" or \"", last, "\", got \"", layout, "\"");
+  return layout == last;
 }
 
 void Call::finish(const std::vector<TensorType>& outputs) const {

@@ -60,7 +60,7 @@ class Call {
   IntList ints(std::string_view name, size_t count, int64_t low = std::numeric_limits<int64_t>::min());
   int axis(std::string_view name, int rank);               // normalised
   std::vector<int> axes(std::string_view name, int rank);  // normalised, ascending, distinct
-  bool channels_last();                                    // attribute "layout"
+  bool channels_last(int spatial = 2);                     // attribute "layout" of images with so many axes
 
   void finish(const std::vector<TensorType>& outputs) const;
 

@@ -1,4 +1,4 @@
-// Convolution and its two adjoints, which are closed under differentiation.
+// Convolution of images with two or three axes and its adjoints, which are closed under differentiation.
 #include "ops/define.h"
 #include "ops/window.h"
 
@@ -6,10 +6,42 @@ namespace dlcore {
 
 namespace {
 
+struct Images {
+  int64_t n, c;
+  IntList size;
+  bool channels_last;
+
+  static Images of(const Shape& shape, bool channels_last) {
+    const size_t first = channels_last ? 1 : 2, axes = shape.size() - 2;
+    IntList size;
+    for (size_t i = 0; i < axes; ++i) size.push_back(shape[first + i]);
+    return {shape[0], channels_last ? shape.back() : shape[1], std::move(size), channels_last};
+  }
+  Shape shape() const {
+    Shape s{n};
+    if (!channels_last) s.push_back(c);
+    s.insert(s.end(), size.begin(), size.end());
+    if (channels_last) s.push_back(c);
+    return s;
+  }
+};
+
+std::string by(const IntList& size) {
+  std::string text;
+  for (int64_t n : size) text += (text.empty() ? "" : " by ") + std::to_string(n);
+  return text;
+}
+
 struct Conv {
   Window window;
   int64_t groups;
   bool channels_last, winograd;
+
+  IntList count(const Call& c, const IntList& size) const {
+    IntList found;
+    for (size_t i = 0; i < size.size(); ++i) found.push_back(window.count(c, static_cast<int>(i), size[i]));
+    return found;
+  }
 };
 
 // Winograd's algorithm exists for 3x3 kernels moved one pixel at a time.
@@ -21,75 +53,80 @@ void check_algorithm(Call& c, const Conv& conv) {
 }
 
 // Reads what the three ops share; the kernel size is filled in by the caller.
+template <int kAxes>
 Conv read_conv(Call& c) {
   c.want_same_dtype(0, 1);
   c.want_real(0, "the first input");
   Conv conv;
-  conv.window.stride = c.ints("stride", 2, 1);
-  conv.window.padding = c.ints("padding", 4, 0);
-  conv.window.dilation = c.ints("dilation", 2, 1);
+  conv.window.stride = c.ints("stride", kAxes, 1);
+  conv.window.padding = c.ints("padding", 2 * kAxes, 0);
+  conv.window.dilation = c.ints("dilation", kAxes, 1);
   conv.groups = c.integer("groups", 1);
-  conv.channels_last = c.channels_last();
-  conv.winograd = c.choice("algorithm", {"direct", "winograd4"}) == "winograd4";
+  conv.channels_last = c.channels_last(kAxes);
+  conv.winograd = kAxes == 2 && c.choice("algorithm", {"direct", "winograd4"}) == "winograd4";
   return conv;
 }
 
-void check_weight(Call& c, const Conv& conv, const Shape& w) {
+// Takes the kernel's size from the weight.
+void read_weight(Call& c, Conv& conv, const Shape& w) {
   c.check(w[0] % conv.groups == 0, w[0], " output channels do not divide into ", conv.groups, " groups");
-  c.check(w[1] >= 1 && w[2] >= 1 && w[3] >= 1, "the weight ", to_string(w), " should have no empty axis");
+  conv.window.kernel.assign(w.begin() + 2, w.end());
+  bool empty = w[1] < 1;
+  for (int64_t k : conv.window.kernel) empty |= k < 1;
+  c.check(!empty, "the weight ", to_string(w), " should have no empty axis");
+  check_algorithm(c, conv);
 }
 
-Types infer_conv2d(Call& c) {
-  Conv conv = read_conv(c);
-  c.want_rank(0, 4, "x");
-  c.want_rank(1, 4, "the weight");
-  const Image x = Image::of(c.shape(0), conv.channels_last);
+template <int kAxes>
+Types infer_forward(Call& c) {
+  Conv conv = read_conv<kAxes>(c);
+  c.want_rank(0, kAxes + 2, "x");
+  c.want_rank(1, kAxes + 2, "the weight");
+  const Images x = Images::of(c.shape(0), conv.channels_last);
   const Shape& w = c.shape(1);
-  check_weight(c, conv, w);
+  read_weight(c, conv, w);
   c.check(x.c % conv.groups == 0 && x.c / conv.groups == w[1], "x ", to_string(c.shape(0)), " has ", x.c,
           " channels, the weight ", to_string(w), " with ", conv.groups, conv.groups == 1 ? " group" : " groups",
           " wants ", w[1], conv.groups == 1 ? "" : " a group");
-  conv.window.kernel = {w[2], w[3]};
-  check_algorithm(c, conv);
-  const int64_t h = conv.window.count(c, 0, x.h), width = conv.window.count(c, 1, x.w);
-  return {{c.dtype(0), x.with(w[0], h, width).shape()}};
+  return {{c.dtype(0), Images{x.n, w[0], conv.count(c, x.size), conv.channels_last}.shape()}};
 }
 
+template <int kAxes>
 Types infer_backward_data(Call& c) {
-  Conv conv = read_conv(c);
-  c.want_rank(0, 4, "dy");
-  c.want_rank(1, 4, "the weight");
-  const IntList size = c.ints("input_size", 2, 1);
-  const Image dy = Image::of(c.shape(0), conv.channels_last);
+  Conv conv = read_conv<kAxes>(c);
+  c.want_rank(0, kAxes + 2, "dy");
+  c.want_rank(1, kAxes + 2, "the weight");
+  const IntList size = c.ints("input_size", kAxes, 1);
+  const Images dy = Images::of(c.shape(0), conv.channels_last);
   const Shape& w = c.shape(1);
-  check_weight(c, conv, w);
+  read_weight(c, conv, w);
   c.check(dy.c == w[0], "dy ", to_string(c.shape(0)), " has ", dy.c, " channels, the weight ", to_string(w), " has ",
           w[0], " outputs");
-  conv.window.kernel = {w[2], w[3]};
-  check_algorithm(c, conv);
-  const int64_t h = conv.window.count(c, 0, size[0]), width = conv.window.count(c, 1, size[1]);
-  c.check(dy.h == h && dy.w == width, "dy ", to_string(c.shape(0)), " should be ", h, " by ", width,
-          " for an input of ", size[0], " by ", size[1]);
+  const IntList outputs = conv.count(c, size);
+  c.check(dy.size == outputs, "dy ", to_string(c.shape(0)), " should be ", by(outputs), " for an input of ", by(size));
   int64_t channels;
   c.check(!__builtin_mul_overflow(w[1], conv.groups, &channels), "too many groups: ", conv.groups);
-  return {{c.dtype(0), dy.with(channels, size[0], size[1]).shape()}};
+  return {{c.dtype(0), Images{dy.n, channels, size, conv.channels_last}.shape()}};
 }
 
+template <int kAxes>
 Types infer_backward_weight(Call& c) {
-  Conv conv = read_conv(c);
-  c.want_rank(0, 4, "x");
-  c.want_rank(1, 4, "dy");
-  conv.window.kernel = c.ints("kernel", 2, 1);
+  Conv conv = read_conv<kAxes>(c);
+  c.want_rank(0, kAxes + 2, "x");
+  c.want_rank(1, kAxes + 2, "dy");
+  conv.window.kernel = c.ints("kernel", kAxes, 1);
   check_algorithm(c, conv);
-  const Image x = Image::of(c.shape(0), conv.channels_last), dy = Image::of(c.shape(1), conv.channels_last);
+  const Images x = Images::of(c.shape(0), conv.channels_last), dy = Images::of(c.shape(1), conv.channels_last);
   c.check(x.n == dy.n, "x ", to_string(c.shape(0)), " and dy ", to_string(c.shape(1)),
           " should hold the same number of images");
   c.check(x.c % conv.groups == 0 && dy.c % conv.groups == 0, "channels of x ", to_string(c.shape(0)), " and dy ",
           to_string(c.shape(1)), " should divide into ", conv.groups, " groups");
-  const int64_t h = conv.window.count(c, 0, x.h), width = conv.window.count(c, 1, x.w);
-  c.check(dy.h == h && dy.w == width, "dy ", to_string(c.shape(1)), " should be ", h, " by ", width, " for x ",
+  const IntList outputs = conv.count(c, x.size);
+  c.check(dy.size == outputs, "dy ", to_string(c.shape(1)), " should be ", by(outputs), " for x ",
           to_string(c.shape(0)), " and this kernel");
-  return {{c.dtype(0), {dy.c, x.c / conv.groups, conv.window.kernel[0], conv.window.kernel[1]}}};
+  Shape w{dy.c, x.c / conv.groups};
+  w.insert(w.end(), conv.window.kernel.begin(), conv.window.kernel.end());
+  return {{c.dtype(0), w}};
 }
 
 // The shared attributes of a node, to be completed for another of the three.
@@ -101,23 +138,24 @@ Attrs shared(const Node& n) {
           {"layout", n.attrs.text("layout")}};
 }
 
-ValueId forward(Builder& b, const Node& n, ValueId x, ValueId w) { return b.op("conv2d", {x, w}, shared(n)); }
+std::string name(const Node& n, const char* direction = "") { return n.op.substr(0, 6) + direction; }  // convNd…
+
+ValueId forward(Builder& b, const Node& n, ValueId x, ValueId w) { return b.op(name(n), {x, w}, shared(n)); }
 
 ValueId backward_data(Builder& b, const Node& n, ValueId dy, ValueId w, ValueId x_like) {
-  const Image x = Image::of(b.shape(x_like), n.attrs.text("layout") == "nhwc");
   Attrs attrs = shared(n);
-  attrs.set("input_size", IntList{x.h, x.w});
-  return b.op("conv2d_backward_data", {dy, w}, std::move(attrs));
+  attrs.set("input_size", Images::of(b.shape(x_like), n.attrs.text("layout").back() == 'c').size);
+  return b.op(name(n, "_backward_data"), {dy, w}, std::move(attrs));
 }
 
 ValueId backward_weight(Builder& b, const Node& n, ValueId x, ValueId dy, ValueId w_like) {
   const Shape w = b.shape(w_like);
   Attrs attrs = shared(n);
-  attrs.set("kernel", IntList{w[2], w[3]});
-  return b.op("conv2d_backward_weight", {x, dy}, std::move(attrs));
+  attrs.set("kernel", IntList(w.begin() + 2, w.end()));
+  return b.op(name(n, "_backward_weight"), {x, dy}, std::move(attrs));
 }
 
-Ids grad_conv2d(Builder& b, const Node& n, const Ids& dy) {
+Ids grad_forward(Builder& b, const Node& n, const Ids& dy) {
   const ValueId x = n.inputs[0], w = n.inputs[1];
   return {backward_data(b, n, dy[0], w, x), backward_weight(b, n, x, dy[0], w)};
 }
@@ -136,9 +174,12 @@ Ids grad_backward_weight(Builder& b, const Node& n, const Ids& up) {
 }  // namespace
 
 void register_conv_ops() {
-  register_op(define<"conv2d", infer_conv2d, grad_conv2d>(2));
-  register_op(define<"conv2d_backward_data", infer_backward_data, grad_backward_data>(2));
-  register_op(define<"conv2d_backward_weight", infer_backward_weight, grad_backward_weight>(2));
+  register_op(define<"conv2d", infer_forward<2>, grad_forward>(2));
+  register_op(define<"conv2d_backward_data", infer_backward_data<2>, grad_backward_data>(2));
+  register_op(define<"conv2d_backward_weight", infer_backward_weight<2>, grad_backward_weight>(2));
+  register_op(define<"conv3d", infer_forward<3>, grad_forward>(2));
+  register_op(define<"conv3d_backward_data", infer_backward_data<3>, grad_backward_data>(2));
+  register_op(define<"conv3d_backward_weight", infer_backward_weight<3>, grad_backward_weight>(2));
 }
 
 }  // namespace dlcore

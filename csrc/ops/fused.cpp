@@ -107,6 +107,7 @@ void register_product() {
 void register_fused_ops() {
   register_product<"matmul_fused">();
   register_product<"conv2d_fused">();
+  register_product<"conv3d_fused">();
   OpDef fused = define_composite<"fused", infer_fused, decompose_fused>(1, kElementwise);
   fused.max_inputs = -1;
   register_op(std::move(fused));

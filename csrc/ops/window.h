@@ -19,10 +19,10 @@ struct Image {  // of rank 4
 };
 
 struct Window {
-  IntList kernel, stride, padding, dilation;  // [2] height, width; padding [4] top, bottom, left, right
+  IntList kernel, stride, padding, dilation;  // [2] height, width (or [3], depth first); padding: low, high of each
   bool ceil = false;                          // the number of windows rounds up
 
-  // Windows along axis 0 (height) or 1 (width) of an image of `size`; checks that there is one.
+  // Windows along one of these axes of an image of `size`; checks that there is one.
   int64_t count(const Call& c, int axis, int64_t size) const;
 };
 

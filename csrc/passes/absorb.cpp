@@ -28,6 +28,8 @@ class Elements {
   const Tensor& t_;
 };
 
+bool is_conv(const Node& n) { return n.op == "conv2d" || n.op == "conv3d"; }
+
 class Absorber {
  public:
   explicit Absorber(const Graph& g) : g_(g), r_(g), users_(g.values.size()), uses_(use_counts(g)) {
@@ -43,7 +45,7 @@ class Absorber {
   Graph run() {
     for (const Node& n : g_.nodes) {
       if (done_.count(&n)) continue;
-      if (n.op == "conv2d" || n.op == "matmul")
+      if (is_conv(n) || n.op == "matmul")
         product(n);
       else
         r_.keep(n);
@@ -68,7 +70,7 @@ class Absorber {
   void product(const Node& n) {
     const Tensor* weights = constant(n.inputs[1]);
     Node now = r_.mapped(n);
-    if (weights && (n.op == "conv2d" || weights->shape().size() == 2)) {
+    if (weights && (is_conv(n) || weights->shape().size() == 2)) {
       Tensor w = n.op == "matmul" ? unflatten(n, now, *weights) : *weights;
       const Node* last = scaled(n, w);
       if (w.buffer() != weights->buffer()) now.inputs[1] = add_constant(w);
@@ -83,7 +85,7 @@ class Absorber {
   // The axis of the product's output that its weights' first (or, of a plain matrix, last) axis makes.
   size_t channel_axis(const Node& n) const {
     const size_t rank = g_.shape(n.outputs[0]).size();
-    return n.op == "conv2d" && n.attrs.text_or("layout", "nchw") == "nchw" ? 1 : rank - 1;
+    return is_conv(n) && n.attrs.text("layout").back() != 'c' ? 1 : rank - 1;
   }
 
   // The channel's values where v is a constant that differs by channel alone.
@@ -135,7 +137,7 @@ class Absorber {
       if (!std::isfinite(scale[c]) || !std::isfinite(shift[c])) return &n;
     done_.merge(chain);
     w = w.clone();
-    const bool rows = n.op == "conv2d" || n.attrs.integer_or("transpose_b", 0) != 0;
+    const bool rows = is_conv(n) || n.attrs.integer_or("transpose_b", 0) != 0;
     const int64_t count = numel(w.shape()), across = w.shape()[1], size = count / w.shape()[0];
     for (int64_t i = 0; i < count; ++i) {
       const auto c = static_cast<size_t>(rows ? i / size : i % across);

@@ -20,7 +20,7 @@ bool is_single(const Node& n) {
 }
 
 bool is_product(const Node& n) {
-  return n.op == "matmul" || (n.op == "conv2d" && n.attrs.text_or("layout", "nchw") == "nhwc");
+  return n.op == "matmul" || ((n.op == "conv2d" || n.op == "conv3d") && n.attrs.text("layout").back() == 'c');
 }
 
 // Whether an operand is of the result's shape, one number, or repeats along the last axis.

@@ -1,7 +1,10 @@
-// Images run channels-last (NHWC) between convolutions and poolings, as the kernels like them; transposes stay at the
-// edges, where a value meets an op whose order of arithmetic is tied to the axes' order. The walk keeps, for each value
-// of the old graph, its form with the old axes (the rewrite's map) and, if one was made, its NHWC form.
+// Images (and signals and volumes) run channels-last (NHWC, NLC, NDHWC) between convolutions and poolings, as the
+// kernels like them; transposes stay at the edges, where a value meets an op whose order of arithmetic is tied to the
+// axes' order. The walk keeps, for each value of the old graph, its form with the old axes (the rewrite's map) and, if
+// one was made, its NHWC form.
 #include <algorithm>
+#include <map>
+#include <numeric>
 
 #include "base/error.h"
 #include "passes/passes.h"
@@ -18,6 +21,7 @@ struct Spatial {
 };
 constexpr Spatial kSpatial[] = {
     {"conv2d", 1, 1},     {"conv2d_backward_data", 1, 1}, {"conv2d_backward_weight", 3, 0},
+    {"conv3d", 1, 1},     {"conv3d_backward_data", 1, 1}, {"conv3d_backward_weight", 3, 0},
     {"max_pool2d", 1, 3}, {"max_pool2d_backward", 3, 1},  {"max_pool2d_gather", 3, 1},
     {"avg_pool2d", 1, 1}, {"avg_pool2d_backward", 1, 1},
 };
@@ -31,14 +35,25 @@ const Spatial* find(const Spatial (&table)[n], std::string_view op) {
 
 const Spatial* spatial(const Node& node) {
   const Spatial* s = find(kSpatial, node.op);
-  return s && node.attrs.text_or("layout", "nchw") == "nchw" ? s : nullptr;
+  return s && node.attrs.text("layout").back() != 'c' ? s : nullptr;
 }
 
-constexpr int64_t kMoved[4] = {0, 3, 1, 2};  // where each axis of NCHW stands in NHWC
+// Where an axis of NC… stands in N…C.
+int64_t moved(int64_t axis, int64_t rank) { return axis == 0 ? 0 : axis == 1 ? rank - 1 : axis - 1; }
 
+// What stands by the axes of NC…, by those of N…C.
 template <class List>
 List channels_last(const List& nchw) {
-  return {nchw[0], nchw[2], nchw[3], nchw[1]};
+  List found = nchw;
+  for (size_t i = 0; i < nchw.size(); ++i)
+    found[static_cast<size_t>(moved(static_cast<int64_t>(i), static_cast<int64_t>(nchw.size())))] = nchw[i];
+  return found;
+}
+
+IntList axes(size_t rank) {
+  IntList all(rank);
+  std::iota(all.begin(), all.end(), 0);
+  return all;
 }
 
 class Layout {
@@ -57,28 +72,42 @@ class Layout {
   bool convert(const Node& node) {
     if (const Spatial* s = spatial(node)) {
       Node copy = node;
-      copy.attrs.set("layout", std::string("nhwc"));
+      copy.attrs.set("layout", std::string(rank(node.inputs[0]) == 5 ? "ndhwc" : "nhwc"));
       emit_images(node, std::move(copy), s->inputs, s->outputs);
       return true;
     }
-    if (std::none_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return native(v); })) return false;
+    const size_t axes = rank(node.outputs[0]);
+    if (node.op == "reshape") return reshape(node);
+    if (std::none_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return native(v) && rank(v) == axes; }))
+      return false;
     if (const Spatial* s = find(kBatchNorm, node.op)) return batch_norm(node, *s);
     if (is_pointwise(node.op)) return pointwise(node);
     return move_axes(node);
   }
 
-  bool batch_norm(const Node& node, const Spatial& s) {
-    const int64_t axis = node.attrs.integer("axis");
-    if ((axis != 1 && axis != -3) || !is_image(node.inputs[0])) return false;
+  // Of the spatial axes alone: a signal is an image of height 1.
+  bool reshape(const Node& node) {
+    const ValueId x = node.inputs[0], y = node.outputs[0];
+    const Shape &from = g_.shape(x), &to = g_.shape(y);
+    if (!native(x) || !is_image(y) || from[0] != to[0] || from[1] != to[1]) return false;
     Node copy = node;
-    copy.attrs.set("axis", int64_t{3});
+    copy.attrs.set("shape", channels_last(to));
+    emit_images(node, std::move(copy), 1, 1);
+    return true;
+  }
+
+  bool batch_norm(const Node& node, const Spatial& s) {
+    const auto axes = static_cast<int64_t>(rank(node.inputs[0]));
+    if (normalize_axis(node.attrs.integer("axis"), axes, node.op.c_str()) != 1) return false;
+    Node copy = node;
+    copy.attrs.set("axis", axes - 1);
     emit_images(node, std::move(copy), s.inputs, s.outputs);
     return true;
   }
 
   bool pointwise(const Node& node) {
     for (ValueId v : node.outputs)
-      if (!is_image(v)) return false;
+      if (!is_image(v) || rank(v) != rank(node.outputs[0])) return false;
     emit_images(node, node, ~0u, ~0u);
     return true;
   }
@@ -86,20 +115,21 @@ class Layout {
   // Ops that only move elements (max and min do not mind the order, either).
   bool move_axes(const Node& node) {
     if (node.outputs.size() != 1 || !is_image(node.outputs[0])) return false;
+    const auto axes = static_cast<int64_t>(rank(node.outputs[0]));
     for (ValueId v : node.inputs)
-      if (!is_image(v)) return false;
+      if (rank(v) != static_cast<size_t>(axes)) return false;
     Node copy = node;
-    const auto move_axis = [&](int64_t axis) { return kMoved[normalize_axis(axis, 4, node.op.c_str())]; };
+    const auto move_axis = [&](int64_t axis) { return moved(normalize_axis(axis, axes, node.op.c_str()), axes); };
     if (node.op == "concat") {
       copy.attrs.set("axis", move_axis(node.attrs.integer("axis")));
     } else if (node.op == "slice" || node.op == "pad") {
       for (const auto& [name, value] : node.attrs)
         if (const IntList* list = std::get_if<IntList>(&value)) copy.attrs.set(name, channels_last(*list));
     } else if (node.op == "reverse" || node.op == "max" || node.op == "min") {
-      IntList axes = node.attrs.ints("axes");
-      for (int64_t& axis : axes) axis = move_axis(axis);
-      std::sort(axes.begin(), axes.end());
-      copy.attrs.set("axes", axes);
+      IntList of = node.attrs.ints("axes");
+      for (int64_t& axis : of) axis = move_axis(axis);
+      std::sort(of.begin(), of.end());
+      copy.attrs.set("axes", of);
     } else {
       return false;
     }
@@ -109,8 +139,10 @@ class Layout {
 
   void emit_images(const Node& old, Node now, unsigned inputs, unsigned outputs) {
     const auto has = [](unsigned set, size_t i) { return i >= 32 ? set == ~0u : ((set >> i) & 1u) != 0; };
+    size_t axes = 0;  // of the images, to which smaller operands broadcast
+    for (ValueId v : old.inputs) axes = std::max(axes, rank(v));
     for (size_t i = 0; i < old.inputs.size(); ++i)
-      now.inputs[i] = has(inputs, i) ? nhwc(old.inputs[i]) : nchw(old.inputs[i]);
+      now.inputs[i] = has(inputs, i) ? nhwc(old.inputs[i], axes) : nchw(old.inputs[i]);
     const std::vector<ValueId> made = emit(r_.to, now.op, std::move(now.inputs), std::move(now.attrs), old.where);
     for (size_t i = 0; i < made.size(); ++i) {
       const ValueId v = old.outputs[i];
@@ -128,38 +160,38 @@ class Layout {
     r_.keep(node);
   }
 
-  bool is_image(ValueId v) const { return g_.shape(v).size() == 4; }
+  size_t rank(ValueId v) const { return g_.shape(v).size(); }
+  bool is_image(ValueId v) const { return rank(v) >= 3 && rank(v) <= 5; }
   bool native(ValueId v) const { return native_[static_cast<size_t>(v)] != 0; }
 
   ValueId nchw(ValueId v) {
     if (r_(v) == kNone) {
-      const IntList perm = {0, 3, 1, 2};
+      IntList perm = axes(rank(v));
+      for (int64_t& axis : perm) axis = moved(axis, static_cast<int64_t>(perm.size()));
       r_.set(v, emit1(r_.to, "transpose", {nhwc_[static_cast<size_t>(v)]}, {{"perm", perm}}, where(v)));
     }
     return r_(v);
   }
 
-  // A smaller operand comes with as many axes as broadcasting with an image takes.
-  ValueId nhwc(ValueId v) {
-    ValueId& made = nhwc_[static_cast<size_t>(v)];
-    if (made != kNone) return made;
+  // The form for an image of `count` axes: a smaller operand comes with as many as broadcasting takes.
+  ValueId nhwc(ValueId v, size_t count) {
     const Shape& shape = g_.shape(v);
-    if (numel(shape) == 1 && shape.size() < 4) return nchw(v);
+    if (numel(shape) == 1 && shape.size() < count) return nchw(v);
+    const bool image = shape.size() == count;
+    ValueId& made = image ? nhwc_[static_cast<size_t>(v)] : smaller_.try_emplace({v, count}, kNone).first->second;
+    if (made != kNone) return made;
     const Node* producer = g_.producer(v);
-    const bool image = is_image(v);
     if (image && producer && producer->op == "broadcast_to" && !is_broadcast(producer->inputs[0])) {
-      const ValueId small = nhwc(producer->inputs[0]);
-      return nhwc_[static_cast<size_t>(v)] =
-                 emit1(r_.to, "broadcast_to", {small}, {{"shape", channels_last(shape)}}, producer->where);
+      const ValueId small = nhwc(producer->inputs[0], count);
+      return made = emit1(r_.to, "broadcast_to", {small}, {{"shape", channels_last(shape)}}, producer->where);
     }
     ValueId x = nchw(v);
     if (!image) {
-      IntList padded(4 - shape.size(), 1);
+      IntList padded(count - shape.size(), 1);
       padded.insert(padded.end(), shape.begin(), shape.end());
       x = emit1(r_.to, "reshape", {x}, {{"shape", padded}}, where(v));
     }
-    const IntList perm = {0, 2, 3, 1};
-    return nhwc_[static_cast<size_t>(v)] = emit1(r_.to, "transpose", {x}, {{"perm", perm}}, where(v));
+    return made = emit1(r_.to, "transpose", {x}, {{"perm", channels_last(axes(count))}}, where(v));
   }
 
   bool is_broadcast(ValueId v) const {
@@ -175,7 +207,8 @@ class Layout {
   const Graph& g_;
   Rewrite r_;
   std::vector<ValueId> nhwc_;
-  std::vector<char> native_;  // the op itself gave NHWC: element-wise ops after it follow
+  std::map<std::pair<ValueId, size_t>, ValueId> smaller_;  // operands of fewer axes than the image they meet
+  std::vector<char> native_;                               // the op itself gave NHWC: element-wise ops after it follow
 };
 
 }  // namespace

@@ -339,6 +339,36 @@ conv(9, 16, 8, 8, 40, (3, 3), pad=1)
 conv(2, 32, 7, 7, 64, (3, 3), stride=2, pad=1)
 conv(1, 2, 1, 12, 3, (1, 4), stride=1)
 
+
+def conv3d(
+    n: int, c: int, size: tuple[int, ...], o: int, k: tuple[int, ...], stride: tuple[int, ...] = (1, 1, 1),
+    pad: tuple[int, ...] = (0,) * 6, dilation: tuple[int, ...] = (1, 1, 1), groups: int = 1,
+) -> None:  # fmt: skip
+    """The three directions in both layouts."""
+    out = tuple(
+        conv_out(s, k[i], stride[i], pad[2 * i], pad[2 * i + 1], dilation[i]) for i, s in enumerate(size)
+    )  # fmt: skip
+    weight = (o, c // groups, *k)
+    for layout in ("ncdhw", "ndhwc"):
+        x, y = ((n, c, *size), (n, o, *out)) if layout == "ncdhw" else ((n, *size, c), (n, *out, o))
+        more: dict[str, Any] = {
+            "stride": list(stride), "padding": list(pad), "dilation": list(dilation), "groups": groups,
+            "layout": layout, "label": f"{layout}-k{k}-g{groups}", "tolerance": 1e-5,
+            "grad": (0, 1) if math.prod(y) * math.prod(weight[1:]) < 20_000 else (),
+        }  # fmt: skip
+        case("conv3d", x, weight, **more)
+        case("conv3d_backward_data", y, weight, **more, input_size=list(size))
+        case("conv3d_backward_weight", x, y, **more, kernel=list(k))
+
+
+conv3d(2, 3, (3, 4, 5), 4, (2, 3, 2), pad=(1, 0, 0, 1, 1, 1))
+conv3d(1, 4, (5, 4, 3), 6, (2, 2, 2), stride=(2, 1, 2), pad=(1,) * 6, dilation=(2, 1, 1), groups=2)
+conv3d(2, 6, (3, 4, 3), 6, (3, 2, 1), pad=(1,) * 6, groups=6)
+conv3d(2, 20, (4, 5, 6), 40, (3, 3, 3), stride=(2, 2, 1), pad=(1,) * 6)
+conv3d(9, 16, (1, 5, 6), 20, (1, 3, 3), pad=(0, 0, 1, 1, 1, 1))
+conv3d(2, 2, (6, 5, 14), 17, (3, 3, 3), pad=(1, 1, 1, 1, 2, 2), dilation=(2, 2, 2))
+conv3d(2, 32, (2, 2, 2), 8, (5, 1, 1), pad=(4, 4, 0, 0, 0, 0))
+
 for _n, _c, _h, _w, _o, _pad in ((2, 5, 7, 9, 37, 1), (1, 16, 4, 4, 16, 1), (2, 40, 9, 8, 20, 0), (9, 16, 5, 6, 18, 2)):
     _x, _y = (_n, _h, _w, _c), (_n, _h + 2 * _pad - 2, _w + 2 * _pad - 2, _o)
     _more = {
@@ -381,6 +411,10 @@ for _n, _c, _h, _w, _o, _k, _groups, _stride, _algorithm in (
     _x, _y = (_n, _h, _w, _c), (_n, _oh, _ow, _o)
     _weight = (_o, _c // _groups, _k, _k)
     case("conv2d_fused", _x, _weight, (_o,), (1,), _y, **_more)
+case(
+    "conv3d_fused", (2, 3, 4, 5, 20), (24, 20, 2, 3, 3), (24,), (1,), (2, 2, 4, 5, 24), stride=[1] * 3,
+    padding=[0, 0, 1, 1, 1, 1], dilation=[1] * 3, groups=1, layout="ndhwc", code=_CODE, tolerance=1e-5,
+)  # fmt: skip
 
 # Pooling.
 for _layout in ("nchw", "nhwc"):

@@ -21,15 +21,27 @@ struct OwnedMap {
   ConvMap view() const { return {phases.data(), static_cast<int64_t>(phases.size())}; }
 };
 
+void add_phase(OwnedMap& map, ConvPhase phase, std::vector<ConvTap> taps) {
+  map.taps.push_back(std::move(taps));
+  phase.taps = map.taps.back().data();
+  phase.tap_count = static_cast<int64_t>(map.taps.back().size());
+  map.phases.push_back(phase);
+}
+
 OwnedMap forward_map(const ConvShape& s) {
   OwnedMap map;
-  std::vector<ConvTap> taps;
-  for (int64_t kh = 0; kh < s.kh; ++kh)
-    for (int64_t kw = 0; kw < s.kw; ++kw)
-      taps.push_back({kh * s.dilation_h - s.pad_top, kw * s.dilation_w - s.pad_left, kh * s.kw + kw});
-  map.taps.push_back(std::move(taps));
-  map.phases.push_back(
-      {0, 0, 1, 1, s.oh, s.ow, s.stride_h, s.stride_w, map.taps[0].data(), static_cast<int64_t>(map.taps[0].size())});
+  for (int64_t plane = 0; plane < s.od && s.n * s.groups * s.co > 0; ++plane) {
+    std::vector<ConvTap> taps;
+    for (int64_t kd = 0; kd < s.kd; ++kd) {
+      const int64_t from = plane * s.stride_d + kd * s.dilation_d - s.pad_front;
+      if (from < 0 || from >= s.d) continue;
+      for (int64_t kh = 0; kh < s.kh; ++kh)
+        for (int64_t kw = 0; kw < s.kw; ++kw)
+          taps.push_back(
+              {from, kh * s.dilation_h - s.pad_top, kw * s.dilation_w - s.pad_left, (kd * s.kh + kh) * s.kw + kw});
+    }
+    add_phase(map, {plane, 0, 0, 1, 1, s.oh, s.ow, s.stride_h, s.stride_w, nullptr, 0}, std::move(taps));
+  }
   return map;
 }
 
@@ -37,20 +49,21 @@ OwnedMap forward_map(const ConvShape& s) {
 // depends on p modulo stride only.
 OwnedMap backward_map(const ConvShape& s) {
   OwnedMap map;
-  for (int64_t h = 0; h < std::min(s.stride_h, s.h); ++h) {
-    for (int64_t w = 0; w < std::min(s.stride_w, s.w); ++w) {
-      std::vector<ConvTap> taps;
-      for (int64_t kh = 0; kh < s.kh; ++kh) {
-        for (int64_t kw = 0; kw < s.kw; ++kw) {
-          const int64_t from_h = h + s.pad_top - kh * s.dilation_h, from_w = w + s.pad_left - kw * s.dilation_w;
-          if (from_h % s.stride_h == 0 && from_w % s.stride_w == 0)
-            taps.push_back({from_h / s.stride_h, from_w / s.stride_w, kh * s.kw + kw});
+  for (int64_t plane = 0; plane < s.d && s.n * s.groups * s.ci > 0; ++plane) {
+    for (int64_t h = 0; h < std::min(s.stride_h, s.h); ++h) {
+      for (int64_t w = 0; w < std::min(s.stride_w, s.w); ++w) {
+        std::vector<ConvTap> taps;
+        for (int64_t index = 0; index < s.taps(); ++index) {
+          const int64_t from_d = plane + s.pad_front - index / (s.kh * s.kw) * s.dilation_d,
+                        from_h = h + s.pad_top - index / s.kw % s.kh * s.dilation_h,
+                        from_w = w + s.pad_left - index % s.kw * s.dilation_w;
+          if (from_d % s.stride_d != 0 || from_h % s.stride_h != 0 || from_w % s.stride_w != 0) continue;
+          const int64_t from = from_d / s.stride_d;
+          if (from >= 0 && from < s.od) taps.push_back({from, from_h / s.stride_h, from_w / s.stride_w, index});
         }
+        const int64_t rows = (s.h - h + s.stride_h - 1) / s.stride_h, cols = (s.w - w + s.stride_w - 1) / s.stride_w;
+        add_phase(map, {plane, h, w, s.stride_h, s.stride_w, rows, cols, 1, 1, nullptr, 0}, std::move(taps));
       }
-      const int64_t rows = (s.h - h + s.stride_h - 1) / s.stride_h, cols = (s.w - w + s.stride_w - 1) / s.stride_w;
-      map.taps.push_back(std::move(taps));
-      map.phases.push_back({h, w, s.stride_h, s.stride_w, rows, cols, 1, 1, map.taps.back().data(),
-                            static_cast<int64_t>(map.taps.back().size())});
     }
   }
   return map;
@@ -69,11 +82,11 @@ struct ConvCall {
   float* x_copy(void* workspace) const { return reinterpret_cast<float*>(static_cast<char*>(workspace) + x_at); }
   float* y_copy(void* workspace) const { return reinterpret_cast<float*>(static_cast<char*>(workspace) + y_at); }
   const float* x_in(const float* x, void* workspace) const {
-    if (move_x) table->transpose_images(x, x_copy(workspace), shape.n, shape.groups * shape.ci, shape.h * shape.w);
+    if (move_x) table->transpose_images(x, x_copy(workspace), shape.n, shape.groups * shape.ci, shape.in_size());
     return move_x ? x_copy(workspace) : x;
   }
   const float* y_in(const float* y, void* workspace) const {
-    if (move_y) table->transpose_images(y, y_copy(workspace), shape.n, shape.groups * shape.co, shape.oh * shape.ow);
+    if (move_y) table->transpose_images(y, y_copy(workspace), shape.n, shape.groups * shape.co, shape.out_size());
     return move_y ? y_copy(workspace) : y;
   }
 };
@@ -88,14 +101,14 @@ Planned plan_call(const ConvSpec& spec, const ConvTable& table, size_t own) {
   const ConvShape& s = spec.shape;
   call->shape = s;
   call->table = &table;
-  call->move_x = spec.nchw && s.groups * s.ci > 1 && s.h * s.w > 1;
-  call->move_y = spec.nchw && s.groups * s.co > 1 && s.oh * s.ow > 1;
+  call->move_x = spec.nchw && s.groups * s.ci > 1 && s.in_size() > 1;
+  call->move_y = spec.nchw && s.groups * s.co > 1 && s.out_size() > 1;
   call->x_at = aligned(own);
-  call->y_at =
-      call->x_at + (call->move_x ? aligned(sizeof(float) * static_cast<size_t>(s.n * s.h * s.w * s.groups * s.ci)) : 0);
+  call->y_at = call->x_at +
+               (call->move_x ? aligned(sizeof(float) * static_cast<size_t>(s.n * s.in_size() * s.groups * s.ci)) : 0);
   const size_t end =
       call->y_at +
-      (call->move_y ? aligned(sizeof(float) * static_cast<size_t>(s.n * s.oh * s.ow * s.groups * s.co)) : 0);
+      (call->move_y ? aligned(sizeof(float) * static_cast<size_t>(s.n * s.out_size() * s.groups * s.co)) : 0);
   return {call, end};
 }
 
@@ -114,7 +127,7 @@ const ConvTable* table_for(const KernelSpec& spec) {
 
 // What packed weights depend on.
 std::string form(const char* what, const ConvShape& s) {
-  return what + to_string(Shape{static_cast<int64_t>(current_isa()), s.groups, s.co, s.ci, s.kh, s.kw});
+  return what + to_string(Shape{static_cast<int64_t>(current_isa()), s.groups, s.co, s.ci, s.taps()});
 }
 
 BoundKernel bind_forward(const KernelSpec& spec, std::shared_ptr<const TilePlan> epilogue) {
@@ -145,7 +158,7 @@ BoundKernel bind_forward(const KernelSpec& spec, std::shared_ptr<const TilePlan>
     float* to = c->move_y ? c->y_copy(r.workspace) : y;
     c->table->forward(c->shape, c->map.view(), x, weights, to, r.workspace, then.get());
     const ConvShape& s = c->shape;
-    if (c->move_y) c->table->transpose_images(to, y, s.n, s.oh * s.ow, s.groups * s.co);
+    if (c->move_y) c->table->transpose_images(to, y, s.n, s.out_size(), s.groups * s.co);
   };
   return bound;
 }
@@ -165,7 +178,7 @@ BoundKernel bind_data(const KernelSpec& spec) {
     float* to = c->move_x ? c->x_copy(r.workspace) : dx;
     c->table->backward_data(c->shape, c->map.view(), dy, static_cast<const float*>(r.in[1]), to, r.workspace);
     const ConvShape& s = c->shape;
-    if (c->move_x) c->table->transpose_images(to, dx, s.n, s.h * s.w, s.groups * s.ci);
+    if (c->move_x) c->table->transpose_images(to, dx, s.n, s.in_size(), s.groups * s.ci);
   };
   return bound;
 }
@@ -190,7 +203,7 @@ BoundKernel bind_plain(const KernelSpec& spec) { return bind_forward(spec, nullp
 
 // Channels last only: an epilogue sees the result where it stays.
 BoundKernel bind_fused(const KernelSpec& spec) {
-  if (current_isa() == Isa::Ref || spec.attrs.text_or("layout", "nchw") != "nhwc") return {};
+  if (current_isa() == Isa::Ref || spec.attrs.text_or("layout", "nchw").back() != 'c') return {};
   const FusedParts parts = take_apart(spec);
   auto epilogue = cpu::plan_fused(parts.tile);
   return epilogue ? bind_forward(parts.product, std::move(epilogue)) : BoundKernel{};
@@ -199,10 +212,12 @@ BoundKernel bind_fused(const KernelSpec& spec) {
 }  // namespace
 
 void register_cpu_conv(Registry& registry) {
-  registry.add("cpu", 10, "conv2d", bind_plain);
-  registry.add("cpu", 10, "conv2d_fused", bind_fused);
-  registry.add("cpu", 10, "conv2d_backward_data", bind_data);
-  registry.add("cpu", 10, "conv2d_backward_weight", bind_weight);
+  for (const std::string op : {"conv2d", "conv3d"}) {
+    registry.add("cpu", 10, op, bind_plain);
+    registry.add("cpu", 10, op + "_fused", bind_fused);
+    registry.add("cpu", 10, op + "_backward_data", bind_data);
+    registry.add("cpu", 10, op + "_backward_weight", bind_weight);
+  }
 }
 #else
 void register_cpu_conv(Registry&) {}

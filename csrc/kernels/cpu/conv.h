@@ -1,4 +1,4 @@
-// 2-d convolution in float32, channels last: arguments and tables of the per-ISA code.
+// Convolution in float32, channels last: arguments and tables of the per-ISA code.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,24 +7,31 @@ namespace dlcore {
 
 struct Epilogue;
 
-// x (n, h, w, groups·ci), y (n, oh, ow, groups·co), weights (groups·co, ci, kh, kw).
+// x (n, d, h, w, groups·ci), y (n, od, oh, ow, groups·co), weights (groups·co, ci, kd, kh, kw). A 2-d convolution is
+// one of depth 1.
 struct ConvShape {
-  int64_t n, h, w, oh, ow;
-  int64_t groups, ci, co;  // ci and co of one group
-  int64_t kh, kw, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
+  int64_t n = 0, d = 1, h = 1, w = 1, od = 1, oh = 1, ow = 1;
+  int64_t groups = 1, ci = 0, co = 0;  // ci and co of one group
+  int64_t kd = 1, kh = 1, kw = 1, stride_d = 1, stride_h = 1, stride_w = 1, pad_front = 0, pad_top = 0, pad_left = 0;
+  int64_t dilation_d = 1, dilation_h = 1, dilation_w = 1;
+
+  int64_t taps() const { return kd * kh * kw; }
+  int64_t in_size() const { return d * h * w; }
+  int64_t out_size() const { return od * oh * ow; }
 };
 
-// A tap of the kernel as seen by a phase: destination pixel (i, j) of the phase reads the source at
-// (i·source_h + offset_h, j·source_w + offset_w), which may lie outside the image: zeros.
+// A tap of the kernel as seen by a phase: destination pixel (i, j) of the phase reads the source's plane (of its depth)
+// at (i·source_h + offset_h, j·source_w + offset_w), which may lie outside the image: zeros.
 struct ConvTap {
-  int64_t offset_h, offset_w;
-  int64_t index;  // kh·KW + kw
+  int64_t plane, offset_h, offset_w;
+  int64_t index;  // (kd·KH + kh)·KW + kw
 };
 
-// The destination pixels (first_h + i·step_h, first_w + j·step_w) for i < rows, j < cols: those which see the same
-// taps. The forward convolution has one phase; backward-data one for each remainder of the position by the stride.
+// The destination pixels (first_h + i·step_h, first_w + j·step_w) of a plane for i < rows, j < cols: those which see
+// the same taps. The forward convolution has one phase a plane; backward-data one for each remainder of the position by
+// the stride.
 struct ConvPhase {
-  int64_t first_h, first_w, step_h, step_w, rows, cols, source_h, source_w;
+  int64_t plane, first_h, first_w, step_h, step_w, rows, cols, source_h, source_w;
   const ConvTap* taps;
   int64_t tap_count;
 };

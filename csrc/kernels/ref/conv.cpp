@@ -13,10 +13,10 @@ namespace {
 
 // Strides of an image tensor in either layout.
 struct Strides {
-  int64_t n, h, w, c;
+  int64_t n, d, h, w, c;
 };
-Strides strides_of(bool nchw, int64_t h, int64_t w, int64_t c) {
-  return nchw ? Strides{c * h * w, w, 1, h * w} : Strides{h * w * c, w * c, c, 1};
+Strides strides_of(bool nchw, int64_t d, int64_t h, int64_t w, int64_t c) {
+  return nchw ? Strides{c * d * h * w, h * w, w, 1, d * h * w} : Strides{d * h * w * c, h * w * c, w * c, c, 1};
 }
 
 struct Call {
@@ -25,35 +25,42 @@ struct Call {
 };
 Call call_of(const ConvSpec& spec) {
   const ConvShape& s = spec.shape;
-  return {s, strides_of(spec.nchw, s.h, s.w, s.groups * s.ci), strides_of(spec.nchw, s.oh, s.ow, s.groups * s.co)};
+  return {s, strides_of(spec.nchw, s.d, s.h, s.w, s.groups * s.ci),
+          strides_of(spec.nchw, s.od, s.oh, s.ow, s.groups * s.co)};
 }
 
 bool inside(int64_t i, int64_t size) { return i >= 0 && i < size; }
+
+// Calls body(position, …) for all positions of a box, the last axis fastest.
+template <class Body>
+void each(int64_t d, int64_t h, int64_t w, Body&& body) {
+  for (int64_t i = 0; i < d; ++i)
+    for (int64_t j = 0; j < h; ++j)
+      for (int64_t k = 0; k < w; ++k) body(i, j, k);
+}
 
 template <class T>
 void forward(const Call& call, const T* x, const T* w, T* y) {
   const ConvShape& s = call.s;
   for (int64_t n = 0; n < s.n; ++n) {
-    for (int64_t oh = 0; oh < s.oh; ++oh) {
-      for (int64_t ow = 0; ow < s.ow; ++ow) {
-        for (int64_t o = 0; o < s.groups * s.co; ++o) {
-          const int64_t first = o / s.co * s.ci;
-          T sum = 0;
-          for (int64_t kh = 0; kh < s.kh; ++kh) {
-            for (int64_t kw = 0; kw < s.kw; ++kw) {
-              const int64_t h = oh * s.stride_h + kh * s.dilation_h - s.pad_top;
-              const int64_t v = ow * s.stride_w + kw * s.dilation_w - s.pad_left;
-              const bool image = inside(h, s.h) && inside(v, s.w);
-              for (int64_t c = 0; c < s.ci; ++c) {
-                const T value = image ? x[n * call.x.n + h * call.x.h + v * call.x.w + (first + c) * call.x.c] : T(0);
-                sum = std::fma(value, w[((o * s.ci + c) * s.kh + kh) * s.kw + kw], sum);
-              }
-            }
+    each(s.od, s.oh, s.ow, [&](int64_t od, int64_t oh, int64_t ow) {
+      for (int64_t o = 0; o < s.groups * s.co; ++o) {
+        const int64_t first = o / s.co * s.ci;
+        T sum = 0;
+        each(s.kd, s.kh, s.kw, [&](int64_t kd, int64_t kh, int64_t kw) {
+          const int64_t d = od * s.stride_d + kd * s.dilation_d - s.pad_front;
+          const int64_t h = oh * s.stride_h + kh * s.dilation_h - s.pad_top;
+          const int64_t v = ow * s.stride_w + kw * s.dilation_w - s.pad_left;
+          const bool image = inside(d, s.d) && inside(h, s.h) && inside(v, s.w);
+          const T* from = x + n * call.x.n + d * call.x.d + h * call.x.h + v * call.x.w + first * call.x.c;
+          for (int64_t c = 0; c < s.ci; ++c) {
+            const T value = image ? from[c * call.x.c] : T(0);
+            sum = std::fma(value, w[(((o * s.ci + c) * s.kd + kd) * s.kh + kh) * s.kw + kw], sum);
           }
-          y[n * call.y.n + oh * call.y.h + ow * call.y.w + o * call.y.c] = sum;
-        }
+        });
+        y[n * call.y.n + od * call.y.d + oh * call.y.h + ow * call.y.w + o * call.y.c] = sum;
       }
-    }
+    });
   }
 }
 
@@ -61,27 +68,25 @@ template <class T>
 void backward_data(const Call& call, const T* dy, const T* w, T* dx) {
   const ConvShape& s = call.s;
   for (int64_t n = 0; n < s.n; ++n) {
-    for (int64_t h = 0; h < s.h; ++h) {
-      for (int64_t v = 0; v < s.w; ++v) {
-        for (int64_t i = 0; i < s.groups * s.ci; ++i) {
-          const int64_t first = i / s.ci * s.co;
-          T sum = 0;
-          for (int64_t kh = 0; kh < s.kh; ++kh) {
-            for (int64_t kw = 0; kw < s.kw; ++kw) {
-              const int64_t from_h = h + s.pad_top - kh * s.dilation_h, from_w = v + s.pad_left - kw * s.dilation_w;
-              if (from_h % s.stride_h != 0 || from_w % s.stride_w != 0) continue;
-              const int64_t oh = from_h / s.stride_h, ow = from_w / s.stride_w;
-              const bool image = inside(oh, s.oh) && inside(ow, s.ow);
-              for (int64_t o = first; o < first + s.co; ++o) {
-                const T value = image ? dy[n * call.y.n + oh * call.y.h + ow * call.y.w + o * call.y.c] : T(0);
-                sum = std::fma(value, w[((o * s.ci + i % s.ci) * s.kh + kh) * s.kw + kw], sum);
-              }
-            }
+    each(s.d, s.h, s.w, [&](int64_t d, int64_t h, int64_t v) {
+      for (int64_t i = 0; i < s.groups * s.ci; ++i) {
+        const int64_t first = i / s.ci * s.co;
+        T sum = 0;
+        each(s.kd, s.kh, s.kw, [&](int64_t kd, int64_t kh, int64_t kw) {
+          const int64_t from_d = d + s.pad_front - kd * s.dilation_d, from_h = h + s.pad_top - kh * s.dilation_h,
+                        from_w = v + s.pad_left - kw * s.dilation_w;
+          if (from_d % s.stride_d != 0 || from_h % s.stride_h != 0 || from_w % s.stride_w != 0) return;
+          const int64_t od = from_d / s.stride_d, oh = from_h / s.stride_h, ow = from_w / s.stride_w;
+          const bool image = inside(od, s.od) && inside(oh, s.oh) && inside(ow, s.ow);
+          const T* from = dy + n * call.y.n + od * call.y.d + oh * call.y.h + ow * call.y.w;
+          for (int64_t o = first; o < first + s.co; ++o) {
+            const T value = image ? from[o * call.y.c] : T(0);
+            sum = std::fma(value, w[(((o * s.ci + i % s.ci) * s.kd + kd) * s.kh + kh) * s.kw + kw], sum);
           }
-          dx[n * call.x.n + h * call.x.h + v * call.x.w + i * call.x.c] = sum;
-        }
+        });
+        dx[n * call.x.n + d * call.x.d + h * call.x.h + v * call.x.w + i * call.x.c] = sum;
       }
-    }
+    });
   }
 }
 
@@ -92,28 +97,24 @@ void backward_weight(const Call& call, const T* x, const T* dy, T* dw) {
   for (int64_t o = 0; o < s.groups * s.co; ++o) {
     for (int64_t i = 0; i < s.ci; ++i) {
       const int64_t c = o / s.co * s.ci + i;
-      for (int64_t kh = 0; kh < s.kh; ++kh) {
-        for (int64_t kw = 0; kw < s.kw; ++kw) {
-          T total = 0;
-          for (int64_t begin = 0; begin < s.n; begin += images) {
-            T sum = 0;
-            for (int64_t n = begin; n < std::min(s.n, begin + images); ++n) {
-              for (int64_t oh = 0; oh < s.oh; ++oh) {
-                const int64_t h = oh * s.stride_h + kh * s.dilation_h - s.pad_top;
-                if (!inside(h, s.h)) continue;
-                for (int64_t ow = 0; ow < s.ow; ++ow) {
-                  const int64_t v = ow * s.stride_w + kw * s.dilation_w - s.pad_left;
-                  if (!inside(v, s.w)) continue;
-                  sum = std::fma(x[n * call.x.n + h * call.x.h + v * call.x.w + c * call.x.c],
-                                 dy[n * call.y.n + oh * call.y.h + ow * call.y.w + o * call.y.c], sum);
-                }
-              }
-            }
-            total = begin ? total + sum : sum;
+      each(s.kd, s.kh, s.kw, [&](int64_t kd, int64_t kh, int64_t kw) {
+        T total = 0;
+        for (int64_t begin = 0; begin < s.n; begin += images) {
+          T sum = 0;
+          for (int64_t n = begin; n < std::min(s.n, begin + images); ++n) {
+            each(s.od, s.oh, s.ow, [&](int64_t od, int64_t oh, int64_t ow) {
+              const int64_t d = od * s.stride_d + kd * s.dilation_d - s.pad_front;
+              const int64_t h = oh * s.stride_h + kh * s.dilation_h - s.pad_top;
+              const int64_t v = ow * s.stride_w + kw * s.dilation_w - s.pad_left;
+              if (!inside(d, s.d) || !inside(h, s.h) || !inside(v, s.w)) return;
+              sum = std::fma(x[n * call.x.n + d * call.x.d + h * call.x.h + v * call.x.w + c * call.x.c],
+                             dy[n * call.y.n + od * call.y.d + oh * call.y.h + ow * call.y.w + o * call.y.c], sum);
+            });
           }
-          dw[((o * s.ci + i) * s.kh + kh) * s.kw + kw] = total;
+          total = begin ? total + sum : sum;
         }
-      }
+        dw[(((o * s.ci + i) * s.kd + kd) * s.kh + kh) * s.kw + kw] = total;
+      });
     }
   }
 }
@@ -154,9 +155,11 @@ BoundKernel bind_weight(const KernelSpec& spec) {
 }  // namespace
 
 void register_ref_conv(Registry& registry) {
-  registry.add("ref", 0, "conv2d", bind_forward);
-  registry.add("ref", 0, "conv2d_backward_data", bind_data);
-  registry.add("ref", 0, "conv2d_backward_weight", bind_weight);
+  for (const std::string op : {"conv2d", "conv3d"}) {
+    registry.add("ref", 0, op, bind_forward);
+    registry.add("ref", 0, op + "_backward_data", bind_data);
+    registry.add("ref", 0, op + "_backward_weight", bind_weight);
+  }
 }
 
 }  // namespace dlcore

@@ -28,6 +28,7 @@ BoundKernel bind_in_turn(const KernelSpec& spec) {
 void register_ref_fused(Registry& r) {
   r.add("ref", 0, "matmul_fused", bind_in_turn);
   r.add("ref", 0, "conv2d_fused", bind_in_turn);
+  r.add("ref", 0, "conv3d_fused", bind_in_turn);
 }
 
 }  // namespace dlcore

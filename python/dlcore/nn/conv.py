@@ -32,7 +32,7 @@ class _Conv(Module):
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         for name, usual in (("padding", 0), ("dilation", 1), ("groups", 1)):
             value = getattr(self, name)
-            if value not in (usual, (usual,), (usual, usual)):
+            if value != usual and value != (usual,) * len(self.kernel_size):
                 text += f", {name}={value}"
         return text if self.bias is not None else text + ", bias=False"
 
@@ -50,6 +50,10 @@ def _two(value: Any, name: str) -> Any:
     return value if isinstance(value, str) else C.pair(value, name)
 
 
+def _three(value: Any, name: str) -> Any:
+    return value if isinstance(value, str) else C.triple(value, name)
+
+
 class Conv2d(_Conv):
     """(N, in, H, W) → (N, out, H', W'); padding may be "same" or "valid"."""
 
@@ -65,6 +69,23 @@ class Conv2d(_Conv):
 
     def forward(self, x: Tensor) -> Tensor:
         return C.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class Conv3d(_Conv):
+    """(N, in, D, H, W) → (N, out, D', H', W'); padding may be "same" or "valid"."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
+        dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
+    ) -> None:  # fmt: skip
+        _mode(padding_mode)
+        super().__init__(
+            in_channels, out_channels, C.triple(kernel_size, "kernel_size"), C.triple(stride, "stride"),
+            _three(padding, "padding"), C.triple(dilation, "dilation"), groups, bias,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return C.conv3d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class Conv1d(_Conv):

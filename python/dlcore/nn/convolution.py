@@ -1,4 +1,4 @@
-"""Convolution, pooling and resizing as functions: images (N, C, H, W), signals (N, C, L)."""
+"""Convolution, pooling and resizing as functions: images (N, C, H, W), signals (N, C, L), volumes (N, C, D, H, W)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from dlcore.elementwise import _as_float
 from dlcore.linalg import matmul
 from dlcore.reductions import max as max_of
-from dlcore.reductions import mean
 from dlcore.shaping import concatenate, pad, repeat
 from dlcore.tensor import Tensor, TensorLike, apply, apply1, as_tensor, operands
 
@@ -28,36 +27,67 @@ def pair(value: Any, name: str = "size") -> tuple[int, int]:
     return (values[0], values[1])
 
 
+def triple(value: Any, name: str = "size") -> tuple[int, int, int]:
+    """(depth, height, width) from a number or three."""
+    values = (value,) * 3 if isinstance(value, int) else tuple(value)
+    if len(values) != 3 or not all(isinstance(v, int) for v in values):
+        raise ValueError(f"{name} must be an int or three ints, got {value!r}")
+    return values
+
+
 def single(value: Any) -> Any:
     """A signal's number, out of its tuple; names such as "same" stay."""
     return value if isinstance(value, str) else value if isinstance(value, int) else next(iter(value))
 
 
-def _sides(padding: Any, kernel: tuple[int, int], dilation: tuple[int, int], stride: tuple[int, int]) -> list[int]:
-    """top, bottom, left, right."""
+def _sides(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...], stride: tuple[int, ...]) -> list[int]:
+    """Low and high of each axis: top, bottom, left, right of an image."""
     if padding == "valid":
-        return [0, 0, 0, 0]
+        return [0, 0] * len(kernel)
     if padding == "same":
-        if stride != (1, 1):
+        if any(s != 1 for s in stride):
             raise ValueError("[conv] padding='same' needs stride 1")
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         return [n for t in total for n in (t // 2, t - t // 2)]
     if isinstance(padding, str):
-        raise ValueError(f"padding must be a number, a pair, 'same' or 'valid', got {padding!r}")
-    h, w = pair(padding, "padding")
-    return [h, h, w, w]
+        raise ValueError(f"padding must be a number, one for each axis, 'same' or 'valid', got {padding!r}")
+    return [n for p in (pair if len(kernel) == 2 else triple)(padding, "padding") for n in (p, p)]
+
+
+_EXPECTED = {3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 
 
 def _images(x: TensorLike, op: str, ndim: int = 4) -> Tensor:
     t = _as_float(x)
     if t.ndim != ndim:
-        expected = "(N, C, H, W)" if ndim == 4 else "(N, C, L)"
-        raise ValueError(f"[{op}] expected {expected}, got shape {t.shape}")
+        raise ValueError(f"[{op}] expected {_EXPECTED[ndim]}, got shape {t.shape}")
     return t
 
 
 def _with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
-    return y if bias is None else y + bias.reshape(1, -1, 1, 1)
+    return y if bias is None else y + bias.reshape(1, -1, *(1,) * (y.ndim - 2))
+
+
+def _conv(
+    x: TensorLike, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int, axes: int
+) -> Tensor:
+    op, sizes = f"conv{axes}d", pair if axes == 2 else triple
+    t, w = operands((_images(x, op, axes + 2), weight))
+    if t.shape[1] != w.shape[1] * groups:
+        raise ValueError(
+            f"[{op}] expected {w.shape[1] * groups} channels for a weight of {w.shape} in {groups} group(s), "
+            f"got an input of shape {t.shape}"
+        )
+    strides, dilations, kernel = sizes(stride, "stride"), sizes(dilation, "dilation"), w.shape[2:]
+    sides = _sides(padding, kernel, dilations, strides)
+    for i, size in enumerate(t.shape[2:]):
+        if size + sides[2 * i] + sides[2 * i + 1] < dilations[i] * (kernel[i] - 1) + 1:
+            raise ValueError(f"[{op}] the kernel {kernel} is larger than the padded image, input shape {t.shape}")
+    attrs = {
+        "stride": strides, "padding": sides, "dilation": dilations, "groups": groups,
+        "layout": "nchw" if axes == 2 else "ncdhw",
+    }  # fmt: skip
+    return _with_bias(apply1(op, (t, w), attrs), bias)
 
 
 def conv2d(
@@ -65,23 +95,15 @@ def conv2d(
     groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """(N, C, H, W) by weight (O, C/groups, KH, KW) → (N, O, H', W'); padding may be "same" (stride 1) or "valid"."""
-    t, w = operands((_images(x, "conv2d"), weight))
-    if t.shape[1] != w.shape[1] * groups:
-        raise ValueError(
-            f"[conv2d] expected {w.shape[1] * groups} channels for a weight of {w.shape} in {groups} group(s), "
-            f"got an input of shape {t.shape}"
-        )
-    strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
-    kernel = (w.shape[2], w.shape[3])
-    sides = _sides(padding, kernel, dilations, strides)
-    for i in (0, 1):
-        if t.shape[2 + i] + sides[2 * i] + sides[2 * i + 1] < dilations[i] * (kernel[i] - 1) + 1:
-            raise ValueError(f"[conv2d] the kernel {kernel} is larger than the padded image, input shape {t.shape}")
-    attrs = {
-        "stride": strides, "padding": sides, "dilation": dilations,
-        "groups": groups, "layout": "nchw",
-    }  # fmt: skip
-    return _with_bias(apply1("conv2d", (t, w), attrs), bias)
+    return _conv(x, weight, bias, stride, padding, dilation, groups, 2)
+
+
+def conv3d(
+    x: TensorLike, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """(N, C, D, H, W) by weight (O, C/groups, KD, KH, KW) → (N, O, D', H', W'), as conv2d."""
+    return _conv(x, weight, bias, stride, padding, dilation, groups, 3)
 
 
 def conv1d(
@@ -204,8 +226,6 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: Any) -> Tensor:
     """Averages of windows that divide the image as evenly as whole numbers allow; None keeps a size."""
     t = _images(x, "adaptive_avg_pool2d")
     (h, w), (oh, ow) = t.shape[2:], _targets(t, output_size)
-    if (oh, ow) == (1, 1):
-        return mean(t, (2, 3), keepdims=True)
     if h % oh == 0 and w % ow == 0:
         return avg_pool2d(t, (h // oh, w // ow))
     rows, columns = (as_tensor(_averaging(*s)).astype(t.dtype) for s in ((h, oh), (w, ow)))

@@ -23,7 +23,8 @@ def fans(tensor: Variable) -> tuple[int, int]:
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor by which a nonlinearity shrinks deviations, as torch.nn.init.calculate_gain."""
     gains = {
-        "linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2.0),
+        "linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3,
+        "relu": math.sqrt(2.0),
         "selu": 0.75,
         "leaky_relu": math.sqrt(2.0 / (1 + (0.01 if param is None else param) ** 2)),
     }  # fmt: skip

@@ -13,15 +13,16 @@ void apply_all(const Epilogue* epilogue, int64_t total) {
 
 // Copies the images into frames of zeros that hold every position a tap can reach.
 void pad_images(const ConvShape& s, const float* x, float* padded) {
-  const int64_t rows = padded_h(s), cols = padded_w(s), row = cols * s.ci;
+  const int64_t depth = padded_d(s), rows = padded_h(s), cols = padded_w(s), row = cols * s.ci;
   const int64_t left = min64(s.pad_left, cols), inner = max64(0, min64(s.w, cols - left));
-  parallel_for(s.n, s.n * rows * row / 4, [&](int64_t image) {
+  parallel_for(s.n * depth, s.n * depth * rows * row / 4, [&](int64_t plane) {
+    const int64_t image = plane / depth, d = plane % depth - s.pad_front;
     for (int64_t r = 0; r < rows; ++r) {
-      float* dst = padded + (image * rows + r) * row;
+      float* dst = padded + (plane * rows + r) * row;
       const int64_t h = r - s.pad_top;
-      const bool inside = h >= 0 && h < s.h;
+      const bool inside = d >= 0 && d < s.d && h >= 0 && h < s.h;
       const int64_t begin = inside ? left * s.ci : row, end = inside ? (left + inner) * s.ci : row;
-      const float* src = x + (image * s.h + (inside ? h : 0)) * s.w * s.ci;
+      const float* src = x + (inside ? ((image * s.d + d) * s.h + h) * s.w * s.ci : 0);
       for (int64_t i = 0; i < begin; ++i) dst[i] = 0;
       for (int64_t i = begin; i < end; ++i) dst[i] = src[i - begin];
       for (int64_t i = end; i < row; ++i) dst[i] = 0;
@@ -33,7 +34,7 @@ namespace {
 
 // From (O, I, taps) to [group][panel][tap][source channel][kPanel], the source being I forward and O backward.
 void pack_forward(const ConvShape& s, const float* w, float* packed) {
-  const int64_t taps = s.kh * s.kw, panels = ceil_div(s.co, kPanel), size = taps * s.ci * kPanel;
+  const int64_t taps = s.taps(), panels = ceil_div(s.co, kPanel), size = taps * s.ci * kPanel;
   parallel_for(s.groups * panels, s.groups * panels * size / 4, [&](int64_t i) {
     const int64_t group = i / panels, first = i % panels * kPanel;
     const float* src = w + (group * s.co + first) * s.ci * taps;
@@ -43,7 +44,7 @@ void pack_forward(const ConvShape& s, const float* w, float* packed) {
 }
 
 void pack_backward(const ConvShape& s, const float* w, float* packed) {
-  const int64_t taps = s.kh * s.kw, panels = ceil_div(s.ci, kPanel), size = taps * s.co * kPanel;
+  const int64_t taps = s.taps(), panels = ceil_div(s.ci, kPanel), size = taps * s.co * kPanel;
   parallel_for(s.groups * panels, s.groups * panels * size / 4, [&](int64_t i) {
     const int64_t group = i / panels, first = i % panels * kPanel;
     for (int64_t o = 0; o < s.co; ++o) {
@@ -55,8 +56,8 @@ void pack_backward(const ConvShape& s, const float* w, float* packed) {
 }
 
 int64_t packed_floats(const ConvShape& s, int64_t source, int64_t dest) {
-  if (is_depthwise(s)) return lines(s.kh * s.kw * s.groups);
-  return s.groups * ceil_div(dest, kPanel) * kPanel * s.kh * s.kw * source;
+  if (is_depthwise(s)) return lines(s.taps() * s.groups);
+  return s.groups * ceil_div(dest, kPanel) * kPanel * s.taps() * source;
 }
 
 size_t packed_forward(const ConvShape& s) { return static_cast<size_t>(packed_floats(s, s.ci, s.co)); }
@@ -70,23 +71,27 @@ size_t workspace_data(const ConvShape& s) { return static_cast<size_t>(packed_fl
 void forward_few(const ConvShape& s, const float* x, const float* packed, float* y, float* padded,
                  const Epilogue* epilogue) {
   pad_images(s, x, padded);
-  const int64_t cols = padded_w(s), row = cols * s.ci, image = padded_h(s) * row;
+  const int64_t cols = padded_w(s), row = cols * s.ci, plane = padded_h(s) * row;
   const bool whole_rows = s.dilation_w == 1;
-  const int64_t stretch = whole_rows ? s.kw * s.ci : s.ci, stretches = whole_rows ? s.kh : s.kh * s.kw;
-  const int64_t panels = ceil_div(s.co, kPanel), size = s.kh * s.kw * s.ci * kPanel;
+  const int64_t stretch = whole_rows ? s.kw * s.ci : s.ci, stretches = s.kd * s.kh * (whole_rows ? 1 : s.kw);
+  const int64_t panels = ceil_div(s.co, kPanel), size = s.taps() * s.ci * kPanel;
   const int64_t tiles = ceil_div(s.ow, kTileRows), pixels = ceil_div(s.ow, tiles);
   constexpr int64_t kSegments = 64;
-  parallel_for(s.n * s.oh, s.n * s.oh * s.ow * size / kPanel * ceil_div(s.co, W), [&](int64_t line) {
-    const float* top = padded + line / s.oh * image + line % s.oh * s.stride_h * row;
+  parallel_for(s.n * s.od * s.oh, s.n * s.out_size() * size / kPanel * ceil_div(s.co, W), [&](int64_t line) {
+    const int64_t top_d = line / s.oh / s.od * padded_d(s) + line / s.oh % s.od * s.stride_d;
+    const float* top = padded + top_d * plane + line % s.oh * s.stride_h * row;
     Segment segments[kSegments];
     for (int64_t panel = 0; panel < panels; ++panel) {
       for (int64_t j = 0; j < s.ow; j += pixels) {
         for (int64_t first = 0; first < stretches; first += kSegments) {
           const int64_t count = min64(kSegments, stretches - first);
           for (int64_t i = 0; i < count; ++i) {
-            const int64_t kh = whole_rows ? first + i : (first + i) / s.kw, kw = whole_rows ? 0 : (first + i) % s.kw;
-            segments[i] = {top + kh * s.dilation_h * row + (j * s.stride_w + kw * s.dilation_w) * s.ci,
-                           packed + panel * size + (first + i) * stretch * kPanel, stretch};
+            const int64_t across = whole_rows ? first + i : (first + i) / s.kw,
+                          kw = whole_rows ? 0 : (first + i) % s.kw;
+            const int64_t kd = across / s.kh, kh = across % s.kh;
+            segments[i] = {
+                top + kd * s.dilation_d * plane + kh * s.dilation_h * row + (j * s.stride_w + kw * s.dilation_w) * s.ci,
+                packed + panel * size + (first + i) * stretch * kPanel, stretch};
           }
           run_tile(static_cast<int>(min64(pixels, s.ow - j)), min64(kPanel, s.co - panel * kPanel),
                    {segments, count, s.stride_w * s.ci, 1, kPanel, y + (line * s.ow + j) * s.co + panel * kPanel, s.co,
@@ -100,16 +105,17 @@ void forward_few(const ConvShape& s, const float* x, const float* packed, float*
 
 void pack(const ConvShape& s, const float* w, float* packed) {
   if (is_depthwise(s))
-    transpose(w, s.kh * s.kw, s.groups, s.kh * s.kw, packed, s.groups);
+    transpose(w, s.taps(), s.groups, s.taps(), packed, s.groups);
   else
     pack_forward(s, w, packed);
 }
 
 void forward(const ConvShape& s, const ConvMap& map, const float* x, const float* packed, float* y, void* workspace,
              const Epilogue* epilogue) {
-  const PointConv conv{s.n, s.h, s.w, s.oh, s.ow, s.groups, s.ci, s.co, s.kh * s.kw, &map, x, packed, y, epilogue};
-  if (s.n * s.oh * s.ow * s.groups * s.co == 0) return;
-  const int64_t total = s.n * s.oh * s.ow * s.groups * s.co;
+  const PointConv conv{s.n,  s.d,  s.h,      s.w,  s.od, s.oh,   s.ow, s.groups,
+                       s.ci, s.co, s.taps(), &map, x,    packed, y,    epilogue};
+  const int64_t total = s.n * s.out_size() * s.groups * s.co;
+  if (total == 0) return;
   if (is_depthwise(s)) {
     run_points_depthwise(conv);
     apply_all(epilogue, total);
@@ -123,10 +129,11 @@ void forward(const ConvShape& s, const ConvMap& map, const float* x, const float
 void backward_data(const ConvShape& s, const ConvMap& map, const float* dy, const float* w, float* dx,
                    void* workspace) {
   float* packed = static_cast<float*>(workspace);
-  const PointConv conv{s.n, s.oh, s.ow, s.h, s.w, s.groups, s.co, s.ci, s.kh * s.kw, &map, dy, packed, dx, nullptr};
-  if (s.n * s.h * s.w * s.groups * s.ci == 0) return;
+  const PointConv conv{s.n,  s.od, s.oh,     s.ow, s.d, s.h,    s.w, s.groups,
+                       s.co, s.ci, s.taps(), &map, dy,  packed, dx,  nullptr};
+  if (s.n * s.in_size() * s.groups * s.ci == 0) return;
   if (is_depthwise(s)) {
-    transpose(w, s.kh * s.kw, s.groups, s.kh * s.kw, packed, s.groups);
+    transpose(w, s.taps(), s.groups, s.taps(), packed, s.groups);
     run_points_depthwise(conv);
   } else {
     pack_backward(s, w, packed);

@@ -9,9 +9,9 @@ namespace dlcore::DLCORE_ISA {
 // Forward and backward-data are one computation: each destination pixel sums, over the taps of its phase, products of a
 // source pixel's channels with the tap's weights.
 struct PointConv {
-  int64_t n, source_h, source_w, dest_h, dest_w;
+  int64_t n, source_d, source_h, source_w, dest_d, dest_h, dest_w;
   int64_t groups, source_channels, dest_channels;  // of one group
-  int64_t taps;                                    // of the kernel: kh·kw
+  int64_t taps;                                    // of the kernel
   const ConvMap* map;
   const float* source;
   const float* weights;  // packed: [group][panel][tap][source channel][kPanel], or [tap][group] when depthwise
@@ -24,6 +24,9 @@ void run_points_depthwise(const PointConv& conv);
 inline bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.ci == 1 && s.co == 1; }
 // With so few input channels rows of taps are read as one stretch, from a padded copy of the image.
 inline bool few_channels(const ConvShape& s) { return s.groups == 1 && s.ci < 16; }
+inline int64_t padded_d(const ConvShape& s) {
+  return max64(0, (s.od - 1) * s.stride_d + (s.kd - 1) * s.dilation_d + 1);
+}
 inline int64_t padded_h(const ConvShape& s) {
   return max64(0, (s.oh - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1);
 }
@@ -32,7 +35,9 @@ inline int64_t padded_w(const ConvShape& s) {
 }
 // Floats of a buffer, rounded up to a cache line.
 inline int64_t lines(int64_t floats) { return (floats + 15) / 16 * 16; }
-inline int64_t padded_floats(const ConvShape& s) { return lines(s.n * padded_h(s) * padded_w(s) * s.ci) + 16; }
+inline int64_t padded_floats(const ConvShape& s) {
+  return lines(s.n * padded_d(s) * padded_h(s) * padded_w(s) * s.ci) + 16;
+}
 
 // The epilogue over everything, after a way that does not apply it to what it has just finished.
 void apply_all(const Epilogue* epilogue, int64_t total);

@@ -169,10 +169,12 @@ void locate(const PointConv& conv, const ConvPhase& phase, int64_t group, int64_
     }
     tile.h[r] = i * phase.source_h;
     tile.w[r] = j * phase.source_w;
-    tile.source[r] = conv.source + image * conv.source_h * conv.source_w * source_c + group * conv.source_channels;
+    tile.source[r] =
+        conv.source + image * conv.source_d * conv.source_h * conv.source_w * source_c + group * conv.source_channels;
     tile.dest[r] =
         conv.dest + group * conv.dest_channels +
-        ((image * conv.dest_h + phase.first_h + i * phase.step_h) * conv.dest_w + phase.first_w + j * phase.step_w) *
+        (((image * conv.dest_d + phase.plane) * conv.dest_h + phase.first_h + i * phase.step_h) * conv.dest_w +
+         phase.first_w + j * phase.step_w) *
             dest_c;
     if (++j == phase.cols) {
       j = 0;
@@ -188,11 +190,12 @@ void build_table(const PointConv& conv, const Tile& tile, const ConvTap* taps, i
                  const float** table) {
   const int64_t source_c = conv.groups * conv.source_channels;
   for (int64_t t = 0; t < count; ++t) {
+    const int64_t plane = taps[t].plane * conv.source_h * conv.source_w;
     for (int r = 0; r < tile.lanes; ++r) {
       const int64_t h = tile.h[r] + taps[t].offset_h, w = tile.w[r] + taps[t].offset_w;
       const bool inside = static_cast<uint64_t>(h) < static_cast<uint64_t>(conv.source_h) &&
                           static_cast<uint64_t>(w) < static_cast<uint64_t>(conv.source_w);
-      *table++ = inside ? tile.source[r] + (h * conv.source_w + w) * source_c + channel : kZeros;
+      *table++ = inside ? tile.source[r] + (plane + h * conv.source_w + w) * source_c + channel : kZeros;
     }
   }
 }
@@ -326,7 +329,7 @@ void run_points(const PointConv& conv) {
               });
   });
   if (!applies_at_once(conv))
-    apply_all(conv.epilogue, conv.n * conv.dest_h * conv.dest_w * conv.groups * conv.dest_channels);
+    apply_all(conv.epilogue, conv.n * conv.dest_d * conv.dest_h * conv.dest_w * conv.groups * conv.dest_channels);
 }
 
 void run_points_depthwise(const PointConv& whole) {

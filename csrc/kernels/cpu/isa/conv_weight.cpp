@@ -21,10 +21,10 @@ struct Sets {
 };
 Sets sets_of(const ConvShape& s) {
   const bool padded = few_channels(s), whole_rows = padded && s.dilation_w == 1;
-  return {padded, whole_rows, whole_rows ? s.kh : s.kh * s.kw, whole_rows ? s.kw * s.ci : s.ci};
+  return {padded, whole_rows, s.kd * s.kh * (whole_rows ? 1 : s.kw), whole_rows ? s.kw * s.ci : s.ci};
 }
 
-int64_t weights(const ConvShape& s) { return s.groups * s.kh * s.kw * s.ci * s.co; }
+int64_t weights(const ConvShape& s) { return s.groups * s.taps() * s.ci * s.co; }
 int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
 // Output positions first <= o < last for which o·stride + offset lies in [0, size).
@@ -38,7 +38,7 @@ Range valid(int64_t offset, int64_t stride, int64_t size, int64_t outputs) {
 
 // dw (O, I, taps) from the sums [group][tap][I][O].
 void scatter(const ConvShape& s, const float* sums, float* dw) {
-  const int64_t taps = s.kh * s.kw, parts = ceil_div(s.co, W);
+  const int64_t taps = s.taps(), parts = ceil_div(s.co, W);
   parallel_for(s.groups * parts, weights(s), [&](int64_t chunk) {
     const int64_t group = chunk / parts, o = chunk % parts * W;
     const float* src = sums + group * taps * s.ci * s.co + o;
@@ -62,14 +62,16 @@ struct Task {
 // Adds the output rows [first, last) to the sums of all sets, few channels: both operands in place.
 void band_direct(const ConvShape& s, const Sets& sets, const float* padded, const float* dy, const Task& t,
                  int64_t first, int64_t last, float* sums, bool accumulate) {
-  const int64_t h = padded_h(s), w = padded_w(s);
+  const int64_t d = padded_d(s), h = padded_h(s), w = padded_w(s);
   Segment segments[kBandPixels];
   for (int64_t set = 0; set < sets.count; ++set, sums += sets.size * s.co) {
-    const int64_t kh = sets.whole_rows ? set : set / s.kw, kw = sets.whole_rows ? 0 : set % s.kw;
+    const int64_t across = sets.whole_rows ? set : set / s.kw, kw = sets.whole_rows ? 0 : set % s.kw;
+    const int64_t kd = across / s.kh, kh = across % s.kh;
     for (int64_t j = t.j0; j < t.j1; j += kPanel) {
       for (int64_t r = t.r0; r < t.r1; r += t.rows) {
         for (int64_t row = first; row < last; ++row) {
-          const int64_t in = row / s.oh * h + row % s.oh * s.stride_h + kh * s.dilation_h;
+          const int64_t plane = row / s.oh / s.od * d + row / s.oh % s.od * s.stride_d + kd * s.dilation_d;
+          const int64_t in = plane * h + row % s.oh * s.stride_h + kh * s.dilation_h;
           segments[row - first] = {padded + (in * w + kw * s.dilation_w) * s.ci + r, dy + row * s.ow * s.co + j, s.ow};
         }
         run_tile(static_cast<int>(min64(t.rows, t.r1 - r)), min64(kPanel, t.j1 - j),
@@ -114,7 +116,9 @@ void band_packed(const ConvShape& s, const Sets& sets, const float* x, const flo
   for (int64_t j = t.j0; j < t.j1; j += kPanel)
     pack_pixels(dy + first * outputs + j, outputs, pixels, min64(kPanel, t.j1 - j), b_panel + (j - t.j0) * kBandPixels);
   for (int64_t set = 0; set < sets.count; ++set, sums += sets.size * s.co) {
-    const int64_t offset_h = set / s.kw * s.dilation_h - s.pad_top, offset_w = set % s.kw * s.dilation_w - s.pad_left;
+    const int64_t offset_d = set / s.kw / s.kh * s.dilation_d - s.pad_front,
+                  offset_h = set / s.kw % s.kh * s.dilation_h - s.pad_top,
+                  offset_w = set % s.kw * s.dilation_w - s.pad_left;
     const Range across = valid(offset_w, s.stride_w, s.w, s.ow);
     for (int64_t r = t.r0; r < t.r1; r += t.rows) {
       const int64_t height = min64(t.rows, t.r1 - r);
@@ -122,16 +126,18 @@ void band_packed(const ConvShape& s, const Sets& sets, const float* x, const flo
       int64_t at = first % s.ow, row = first / s.ow;
       for (int64_t left = pixels; left > 0; ++row, at = 0) {
         const int64_t end = min64(s.ow, at + left), in = row % s.oh * s.stride_h + offset_h;
+        const int64_t plane = row / s.oh % s.od * s.stride_d + offset_d;
         left -= end - at;
-        if (in < 0 || in >= s.h) {
+        if (plane < 0 || plane >= s.d || in < 0 || in >= s.h) {
           dst = pack_zeros((end - at) * height, dst);
           continue;
         }
         const int64_t from = min64(end, max64(at, across.first)), to = max64(from, min64(end, across.last));
         dst = pack_zeros((from - at) * height, dst);
         if (to > from)
-          dst = pack_pixels(x + ((row / s.oh * s.h + in) * s.w + from * s.stride_w + offset_w) * channels + r,
-                            s.stride_w * channels, to - from, height, dst);
+          dst = pack_pixels(
+              x + (((row / s.oh / s.od * s.d + plane) * s.h + in) * s.w + from * s.stride_w + offset_w) * channels + r,
+              s.stride_w * channels, to - from, height, dst);
         dst = pack_zeros((end - to) * height, dst);
       }
       for (int64_t j = t.j0; j < t.j1; j += kPanel) {
@@ -161,7 +167,7 @@ void add(const ConvShape& s, float* total, const float* part, int64_t rows, int6
 void sum_block(const ConvShape& s, const Sets& sets, const float* x, const float* dy, const Task& t, int64_t block,
                float* sums) {
   const int64_t images = ceil_div(s.n, blocks_of(s));
-  const int64_t unit = sets.padded ? s.oh : s.oh * s.ow;  // bands are cut between rows or anywhere
+  const int64_t unit = s.od * s.oh * (sets.padded ? 1 : s.ow);  // bands are cut between rows or anywhere
   const int64_t band = sets.padded ? max64(1, kBandPixels / s.ow) : kBandPixels;
   const int64_t begin = block * images * unit, last = min64(s.n, (block + 1) * images) * unit;
   for (int64_t at = begin; at < last; at += band)
@@ -177,7 +183,7 @@ void dense(const ConvShape& s, const float* x, const float* dy, float* sums) {
   // The last blocks can be empty: 9 images make blocks of 2, of which there are 5.
   const int64_t blocks = ceil_div(s.n, ceil_div(s.n, blocks_of(s))), size = weights(s), buffer = lines(size);
   const bool apart = blocks_apart(s);
-  parallel_for(apart ? parts * blocks : parts, size / W * s.n * s.oh * s.ow, [&](int64_t index) {
+  parallel_for(apart ? parts * blocks : parts, size / W * s.n * s.out_size(), [&](int64_t index) {
     const int64_t part = index % parts, r0 = part % down * task_rows, j0 = part / down % across * task_cols;
     const Task t{part / (down * across), r0, min64(sets.size, r0 + task_rows), j0, min64(s.co, j0 + task_cols), rows};
     const int64_t base = t.group * sets.count * sets.size * s.co;
@@ -235,22 +241,24 @@ void depthwise_row(const float* a, int64_t a_step, const float* b, int64_t b_ste
 
 void depthwise(const ConvShape& s, const float* x, const float* dy, float* sums, float* dw) {
   constexpr int64_t kColumns = kDepthVectors * W;
-  const int64_t channels = s.groups, taps = s.kh * s.kw, size = taps * channels;
+  const int64_t channels = s.groups, taps = s.taps(), size = taps * channels;
   const int64_t images = ceil_div(s.n, blocks_of(s)), blocks = ceil_div(s.n, images),
                 parts = ceil_div(channels, kColumns);
-  parallel_for(parts * blocks, size / W * s.n * s.oh * s.ow * 2, [&](int64_t task) {
+  parallel_for(parts * blocks, size / W * s.n * s.out_size() * 2, [&](int64_t task) {
     const int64_t c0 = task % parts * kColumns, lanes = min64(kColumns, channels - c0), block = task / parts;
     float* own = sums + block * size + c0;
     for (int64_t tap = 0; tap < taps; ++tap)
       for (int64_t c = 0; c < lanes; ++c) own[tap * channels + c] = 0;
-    const int64_t last = min64(s.n, (block + 1) * images) * s.oh;
-    for (int64_t row = block * images * s.oh; row < last; ++row) {
+    const int64_t last = min64(s.n, (block + 1) * images) * s.od * s.oh;
+    for (int64_t row = block * images * s.od * s.oh; row < last; ++row) {
       for (int64_t tap = 0; tap < taps; ++tap) {
-        const int64_t in = row % s.oh * s.stride_h + tap / s.kw * s.dilation_h - s.pad_top;
+        const int64_t plane = row / s.oh % s.od * s.stride_d + tap / s.kw / s.kh * s.dilation_d - s.pad_front;
+        const int64_t in = row % s.oh * s.stride_h + tap / s.kw % s.kh * s.dilation_h - s.pad_top;
         const int64_t offset_w = tap % s.kw * s.dilation_w - s.pad_left;
         const Range across = valid(offset_w, s.stride_w, s.w, s.ow);
-        if (in < 0 || in >= s.h || across.first >= across.last) continue;
-        const int64_t from = (row / s.oh * s.h + in) * s.w + across.first * s.stride_w + offset_w;
+        if (plane < 0 || plane >= s.d || in < 0 || in >= s.h || across.first >= across.last) continue;
+        const int64_t from =
+            ((row / s.oh / s.od * s.d + plane) * s.h + in) * s.w + across.first * s.stride_w + offset_w;
         (lanes == kColumns ? depthwise_row<false>
                            : depthwise_row<true>)(x + from * channels + c0, s.stride_w * channels,
                                                   dy + (row * s.ow + across.first) * channels + c0, channels,
@@ -273,7 +281,7 @@ size_t workspace_weight(const ConvShape& s) {
 
 void backward_weight(const ConvShape& s, const float* x, const float* dy, float* dw, void* workspace) {
   if (weights(s) == 0) return;
-  if (s.n * s.oh * s.ow == 0) {
+  if (s.n * s.out_size() == 0) {
     for (int64_t i = 0; i < weights(s); ++i) dw[i] = 0;
     return;
   }
