@@ -46,6 +46,8 @@ class Arg:
             return rng.uniform(-0.9, 0.9, self.shape)
         if self.fill == "away":  # from the kinks at integers and zero
             return np.sign(x) * (np.floor(np.abs(x)) + 0.25 + 0.5 * rng.random(self.shape))
+        if self.fill == "mask":  # some hidden, never a whole row of more than one
+            return np.where((rng.random(self.shape) < 0.4) & (np.arange(self.shape[-1]) > 0), -np.inf, x)
         return x
 
 
@@ -529,30 +531,37 @@ for _shape, _axis in (((8, 5), 1), ((4, 3, 5, 6), 1), ((4, 5, 6, 3), 3), ((4, 9,
         tolerance=2e-5,
         label=f"a{_axis}",
     )
-for _b, _h, _t, _s, _d, _causal in (
-    (2, 2, 5, 5, 4, 0),
-    (1, 2, 9, 9, 16, 1),
-    (1, 1, 4, 7, 8, 1),
-    (1, 2, 40, 40, 32, 1),
-    (1, 1, 33, 70, 24, 0),
-    (1, 1, 3, 3, 1, 1),
+for _b, _h, _t, _s, _d, _causal, _mask in (
+    (2, 2, 5, 5, 4, 0, None),
+    (1, 2, 9, 9, 16, 1, None),
+    (1, 1, 4, 7, 8, 1, None),
+    (1, 2, 40, 40, 32, 1, None),
+    (1, 1, 33, 70, 24, 0, None),
+    (1, 1, 3, 3, 1, 1, None),
+    (1, 2, 50, 50, 128, 1, None),
+    (2, 1, 17, 33, 64, 0, None),
+    (2, 2, 5, 6, 4, 0, (2, 2, 5, 6)),
+    (2, 2, 5, 6, 4, 0, (1, 1, 5, 6)),
+    (2, 3, 6, 6, 5, 1, (1, 3, 6, 6)),
+    (2, 2, 35, 40, 24, 0, (2, 1, 1, 40)),
+    (2, 2, 40, 40, 16, 1, (2, 1, 40, 40)),
+    (2, 0, 3, 3, 4, 0, (2, 1, 3, 3)),
+    (0, 2, 3, 3, 4, 1, None),
+    (1, 2, 0, 3, 4, 0, None),
 ):
     _q, _kv = (_b, _h, _t, _d), (_b, _h, _s, _d)
     _more = {"scale": 1 / math.sqrt(_d), "causal": _causal, "label": f"c{_causal}"}
-    _small = _t * _s < 200
-    case("attention", _q, _kv, _kv, **_more, grad=(0, 1, 2) if _small else (), tolerance=1e-5)
-    case(
-        "attention_backward",
-        _q,
-        _q,
-        _kv,
-        _kv,
-        _q,
-        Arg(_q[:3], "=3"),
-        **_more,
-        grad=(0, 1, 2, 3) if _small else (),
-        tolerance=2e-5,
-    )
+    _small = 0 < _b * _h * _t * _s < 200
+    for _fill in ("normal", "mask") if _mask else ("",):
+        _masks = (Arg(_mask, _fill),) if _mask else ()
+        case(
+            "attention", _q, _kv, _kv, *_masks, **_more, tolerance=1e-5,
+            grad=() if not _small else (0, 1, 2, 3) if _fill == "normal" else (0, 1, 2),
+        )  # fmt: skip
+        case(
+            "attention_backward", _q, _q, _kv, _kv, _q, Arg(_q[:3], "=3"), *_masks, **_more, tolerance=2e-5,
+            grad=(0, 1, 2, 3) if _small else (),
+        )  # fmt: skip
 
 
 # Recurrent layers: (steps, batch, hidden, reverse).

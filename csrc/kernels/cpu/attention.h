@@ -12,15 +12,24 @@ struct AttentionArgs {  // q, out: heads x queries x size; k, v: heads x keys x 
   int64_t heads, queries, keys, size;
   float scale;
   bool causal;
+  // Added to the scores, or nullptr: rows of `keys`, apart by head of a batch of heads, batch and query; 0 where all
+  // share.
+  const float* mask;
+  int64_t heads_a_batch, mask_batch, mask_head, mask_query;
   float* workspace;  // attention_workspace floats
+  const float* mask_rows(int64_t head, int64_t query) const {
+    return mask + head / heads_a_batch * mask_batch + head % heads_a_batch * mask_head + query * mask_query;
+  }
 };
 
 inline constexpr int64_t kQueryBlock = 16;
+inline constexpr int64_t kBackwardBlocks = 2;  // blocks of queries that backward adds to dk and dv at once
 
 // The work is dealt to strands, each with its own scratch: at most 64, and fewer where long rows would take much
 // memory.
 constexpr int64_t attention_scratch(const AttentionArgs& a, bool backward) {  // floats a strand
-  return kQueryBlock * (backward ? 2 * a.keys + 3 * a.size : a.keys + 2 * a.size);
+  const int64_t mask = a.mask_query == 0 ? 0 : a.keys;
+  return kQueryBlock * (backward ? kBackwardBlocks * 2 * a.keys + 3 * a.size + mask : a.keys + 2 * a.size + mask);
 }
 constexpr int64_t attention_tasks(const AttentionArgs& a, bool backward) {
   return a.heads * (backward ? 1 : (a.queries + kQueryBlock - 1) / kQueryBlock);

@@ -147,12 +147,22 @@ static inline void pack16(const float* from, int64_t stride, int rows, int64_t c
     for (int part = 0; part < kParts; ++part) {
       VF t[W];
       const int have = part_count(rows, part);
+      const float* p = from + part * W * stride + c;
+      float* out = to + c * kLanes + part * W;
+      if (have == W && n == W) {
 #pragma GCC unroll 16
-      for (int i = 0; i < W; ++i) t[i] = i < have ? load_partial(from + (part * W + i) * stride + c, n) : VF{};
+        for (int i = 0; i < W; ++i) t[i] = load(p + i * stride);
+        transpose(t);
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i) store(out + i * kLanes, t[i]);
+        continue;
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) t[i] = i < have ? load_partial(p + i * stride, n) : VF{};
       transpose(t);
 #pragma GCC unroll 16
       for (int i = 0; i < W; ++i)
-        if (i < n) store(to + (c + i) * kLanes + part * W, t[i]);
+        if (i < n) store(out + i * kLanes, t[i]);
     }
   }
 }
@@ -163,12 +173,22 @@ static inline void unpack16(const float* from, int64_t columns, float* to, int64
     for (int part = 0; part < kParts; ++part) {
       VF t[W];
       const int have = part_count(rows, part);
+      const float* p = from + c * kLanes + part * W;
+      float* out = to + part * W * stride + c;
+      if (have == W && n == W) {
 #pragma GCC unroll 16
-      for (int i = 0; i < W; ++i) t[i] = i < n ? load(from + (c + i) * kLanes + part * W) : VF{};
+        for (int i = 0; i < W; ++i) t[i] = load(p + i * kLanes);
+        transpose(t);
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i) store(out + i * stride, t[i]);
+        continue;
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) t[i] = i < n ? load(p + i * kLanes) : VF{};
       transpose(t);
 #pragma GCC unroll 16
       for (int i = 0; i < W; ++i)
-        if (i < have) store_partial(to + (part * W + i) * stride + c, t[i], n);
+        if (i < have) store_partial(out + i * stride, t[i], n);
     }
   }
 }

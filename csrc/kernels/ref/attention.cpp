@@ -4,6 +4,8 @@
 
 #include "kernels/ref/rows.h"
 #include "kernels/scalar.h"
+// after scalar.h, which declares what it is made of
+#include "kernels/quick_exp.h"
 
 namespace dlcore {
 
@@ -15,13 +17,35 @@ struct Attention {
   int64_t heads, queries, keys, size;
   double scale;
   bool causal;
+  int64_t heads_a_batch = 1, mask_input = -1, mask_batch = 0, mask_head = 0, mask_query = 0;
   // Query i sees the first so many keys.
   int64_t seen(int64_t i) const { return causal ? std::clamp<int64_t>(i + keys - queries + 1, 0, keys) : keys; }
 };
 
-Attention attention_of(const Attrs& attrs, const Shape& q, const Shape& k) {
-  return {q[0] * q[1], q[2], k[2], q[3], attrs.real("scale"), attrs.integer_or("causal", 0) != 0};
+// The mask is the input after `last`, if any.
+Attention attention_of(const KernelSpec& spec, const Shape& q, const Shape& k, size_t last) {
+  Attention a = {q[0] * q[1], q[2], k[2], q[3], spec.attrs.real("scale"), spec.attrs.integer_or("causal", 0) != 0};
+  a.heads_a_batch = q[1];
+  if (spec.inputs.size() <= last + 1) return a;
+  const Shape& m = spec.inputs[last + 1].shape;
+  a.mask_input = static_cast<int64_t>(last) + 1;
+  a.mask_query = m[2] == 1 ? 0 : a.keys;
+  a.mask_head = m[1] == 1 ? 0 : m[2] * a.keys;
+  a.mask_batch = m[0] == 1 ? 0 : m[1] * m[2] * a.keys;
+  return a;
 }
+
+// scale·dot, with what the mask adds.
+template <class T>
+T score(const RunArgs& args, const Attention& a, int64_t head, int64_t query, int64_t key, T scaled) {
+  if (a.mask_input < 0) return scaled;
+  const int64_t at = head / a.heads_a_batch * a.mask_batch + head % a.heads_a_batch * a.mask_head;
+  return scaled + input<T>(args, static_cast<int>(a.mask_input))[at + query * a.mask_query + key];
+}
+
+// Of a score below the maximum, or below the logarithm of the sum.
+float weight(float x) { return scalar::quick_exp(scalar::at_most(x, 87.0f)); }
+double weight(double x) { return std::exp(x); }
 
 template <class T>
 T dot(const T* a, const T* b, int64_t n) {
@@ -44,7 +68,7 @@ void attention(const RunArgs& args, const Attention& a) {
       T* out = output<T>(args, 0) + row * a.size;
       T m = -kInfinity;
       for (int64_t j = 0; j < seen; ++j) {
-        const T s = scale * dot(q, k + j * a.size, a.size);
+        const T s = score(args, a, head, i, j, scale * dot(q, k + j * a.size, a.size));
         e[static_cast<size_t>(j)] = s;
         m = s > m ? s : m;
       }
@@ -52,7 +76,7 @@ void attention(const RunArgs& args, const Attention& a) {
       Lanes16<T> sum;
       for (int64_t j = 0; j < seen; ++j) {
         T& p = e[static_cast<size_t>(j)];
-        p = scalar_exp(p - m);
+        p = weight(p - m);
         sum.add(j, p);
       }
       const T l = sum.sum(), inverse = l == T(0) ? T(0) : T(1) / l;
@@ -87,7 +111,7 @@ void attention_backward(const RunArgs& args, const Attention& a) {
       const T delta = products.sum();
       std::fill(dq, dq + a.size, T(0));
       for (int64_t j = 0; j < a.seen(i); ++j) {
-        const T p = scalar_exp(scale * dot(q, k + j * a.size, a.size) - lse);
+        const T p = weight(score(args, a, head, i, j, scale * dot(q, k + j * a.size, a.size)) - lse);
         const T ds = (p * (dot(dout, v + j * a.size, a.size) - delta)) * scale;
         for (int64_t d = 0; d < a.size; ++d) {
           dq[d] = std::fma(ds, k[j * a.size + d], dq[d]);
@@ -101,14 +125,14 @@ void attention_backward(const RunArgs& args, const Attention& a) {
 
 BoundKernel bind_attention(const KernelSpec& spec) {
   return for_float(spec, [&](auto zero) -> BoundKernel {
-    const Attention a = attention_of(spec.attrs, spec.inputs[0].shape, spec.inputs[1].shape);
+    const Attention a = attention_of(spec, spec.inputs[0].shape, spec.inputs[1].shape, 2);
     return {[=](const RunArgs& args) { attention<decltype(zero)>(args, a); }};
   });
 }
 
 BoundKernel bind_attention_backward(const KernelSpec& spec) {
   return for_float(spec, [&](auto zero) -> BoundKernel {
-    const Attention a = attention_of(spec.attrs, spec.inputs[1].shape, spec.inputs[2].shape);
+    const Attention a = attention_of(spec, spec.inputs[1].shape, spec.inputs[2].shape, 5);
     return {[=](const RunArgs& args) { attention_backward<decltype(zero)>(args, a); }};
   });
 }

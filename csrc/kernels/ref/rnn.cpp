@@ -4,7 +4,7 @@
 #include "kernels/ref/rows.h"
 #include "kernels/scalar.h"
 // after scalar.h, which declares what it is made of
-#include "kernels/gates.h"
+#include "kernels/quick_exp.h"
 
 namespace dlcore {
 

@@ -53,7 +53,7 @@ from dlcore.nn.losses import (
     triplet_margin_loss,
 )  # fmt: skip
 from dlcore.reductions import log_softmax, mean, norm, softmax
-from dlcore.shaping import take
+from dlcore.shaping import broadcast_to, take
 from dlcore.tensor import Tensor, TensorLike, apply, apply1, as_tensor, cast_to, operands
 
 __all__ = [
@@ -258,12 +258,24 @@ def scaled_dot_product_attention(
         raise ValueError("[attention] give attn_mask or is_causal, not both")
     t, s = q.shape[-2], k.shape[-2]
     same = q.shape[:-2] == k.shape[:-2] and q.shape[-1] == k.shape[-1] and k.shape == v.shape
-    if attn_mask is None and not drop and same and q.ndim >= 3 and (not is_causal or t == s):
+    fits = attn_mask is None or as_tensor(attn_mask).ndim <= 2 or q.ndim <= 4
+    if not drop and same and fits and q.ndim >= 3 and (not is_causal or t == s):
         lead = q.shape[:-2]
         four = (1,) * (4 - q.ndim) + lead if q.ndim <= 4 else (math.prod(lead[:-1]), lead[-1])
-        rows = [x.reshape(*four, *x.shape[-2:]) for x in (q, k, v)]
-        return apply("attention", rows, {"scale": factor, "causal": is_causal})[0].reshape(*lead, t, v.shape[-1])
+        inputs = [x.reshape(*four, *x.shape[-2:]) for x in (q, k, v)]
+        if attn_mask is not None:
+            inputs.append(_added(attn_mask, q, s))
+        return apply("attention", inputs, {"scale": factor, "causal": is_causal})[0].reshape(*lead, t, v.shape[-1])
     return matmul(dropout(attention_weights(q, k, attn_mask, is_causal, factor), drop), v)
+
+
+def _added(mask: Tensor, q: Tensor, keys: int) -> Tensor:
+    """The mask as what is added to the scores, with four axes of which the last has all keys."""
+    mask = as_tensor(mask)
+    if mask.dtype is dtype.bool_:
+        mask = where(mask, 0.0, -math.inf)
+    mask = cast_to(mask, q.dtype).reshape(*(1,) * (4 - mask.ndim), *mask.shape)
+    return mask if mask.shape[-1] == keys else broadcast_to(mask, (*mask.shape[:-1], keys))
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:

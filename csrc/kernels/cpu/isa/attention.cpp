@@ -6,7 +6,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/lanes.h"
-#include "kernels/math.h"
+#include "kernels/quick_exp.h"
 
 namespace dlcore::DLCORE_ISA {
 
@@ -34,7 +34,12 @@ Block block_at(const AttentionArgs& a, int64_t first) {
 
 DLCORE_INLINE Lanes exp16(const Lanes& a) {
   Lanes r;
-  DLCORE_EACH_PART r.v[part] = exp(a.v[part]);
+  DLCORE_EACH_PART r.v[part] = quick_exp(a.v[part]);
+  return r;
+}
+DLCORE_INLINE Lanes cap(const Lanes& a, float limit) {
+  Lanes r;
+  DLCORE_EACH_PART r.v[part] = at_most(a.v[part], limit);
   return r;
 }
 DLCORE_INLINE Lanes replace(const Lanes& a, float old, float with) {
@@ -64,6 +69,22 @@ void all_dots(const float* packed, const float* rows, int64_t size, int64_t end,
   for (; j < end; ++j) dots<1>(packed, rows + j * size, size, out + j * kLanes);
 }
 
+// What is added to the scores of a block: rows of the mask packed as q is, or one for all queries.
+struct Mask {
+  const float *packed, *shared;
+  DLCORE_INLINE Lanes add(const Lanes& s, int64_t j) const {
+    if (packed) return s + load16(packed + j * kLanes);
+    return shared ? s + splat16(shared[j]) : s;
+  }
+};
+Mask mask_of(const AttentionArgs& a, int64_t head, const Block& b, float* space) {
+  if (!a.mask) return {nullptr, nullptr};
+  const float* rows = a.mask_rows(head, b.first);
+  if (a.mask_query == 0) return {nullptr, rows};
+  pack16(rows, a.mask_query, b.count, b.end, space);
+  return {space, nullptr};
+}
+
 // out[d] = chain over the seen keys j of weights[j] rows[j][d], for C columns.
 template <int C>
 DLCORE_INLINE void weigh(const Block& b, const float* weights, const float* rows, int64_t size, float* out) {
@@ -91,10 +112,17 @@ void weigh_all(const Block& b, const float* weights, const float* rows, int64_t 
   for (; c < size; ++c) weigh<1>(b, weights, rows + c, size, out + c * kLanes);
 }
 
+// The queries of `blocks` (count of them, `stride` floats of weights apart, rows after one another).
+struct Blocks {
+  const Block* blocks;
+  int count;
+  int64_t stride;
+};
+
 // out[j][c] goes on its chain over the queries i that see j, of weights[j][i] rows[i][c]: J keys, L vectors of columns
 // (the last of `tail` columns).
 template <int J, int L>
-DLCORE_INLINE void spread(const Block& b, int64_t key, const float* weights, const float* rows, int64_t size,
+DLCORE_INLINE void spread(const Blocks& all, int64_t key, const float* weights, const float* rows, int64_t size,
                           float* out, int tail) {
   Lanes acc[J][L];
   const auto get = [&](const float* p, int l) __attribute__((always_inline)) {
@@ -104,20 +132,25 @@ DLCORE_INLINE void spread(const Block& b, int64_t key, const float* weights, con
   for (int j = 0; j < J; ++j)
 #pragma GCC unroll 2
     for (int l = 0; l < L; ++l) acc[j][l] = get(out + j * size, l);
-  const int last = b.first_lane(key + J - 1);
+  for (int n = 0; n < all.count; ++n, weights += all.stride, rows += kLanes * size) {
+    const Block& b = all.blocks[n];
+    if (key >= b.end) continue;
+    const int last = b.first_lane(key + J - 1);
 #pragma GCC unroll 8
-  for (int j = 0; j < J; ++j)  // the corner of the triangle, where only some of the J keys are seen
-    for (int i = b.first_lane(key + j); i < last; ++i)
+    for (int j = 0; j < J; ++j)  // the corner of the triangle, where only some of the J keys are seen
+      for (int i = b.first_lane(key + j); i < last && i < b.count; ++i)
 #pragma GCC unroll 2
-      for (int l = 0; l < L; ++l) acc[j][l] = fma(splat16(weights[j * kLanes + i]), get(rows + i * size, l), acc[j][l]);
-  for (int i = last; i < b.count; ++i) {
-    Lanes x[L];
+        for (int l = 0; l < L; ++l)
+          acc[j][l] = fma(splat16(weights[j * kLanes + i]), get(rows + i * size, l), acc[j][l]);
+    for (int i = last; i < b.count; ++i) {
+      Lanes x[L];
 #pragma GCC unroll 2
-    for (int l = 0; l < L; ++l) x[l] = get(rows + i * size, l);
+      for (int l = 0; l < L; ++l) x[l] = get(rows + i * size, l);
 #pragma GCC unroll 8
-    for (int j = 0; j < J; ++j)
+      for (int j = 0; j < J; ++j)
 #pragma GCC unroll 2
-      for (int l = 0; l < L; ++l) acc[j][l] = fma(splat16(weights[j * kLanes + i]), x[l], acc[j][l]);
+        for (int l = 0; l < L; ++l) acc[j][l] = fma(splat16(weights[j * kLanes + i]), x[l], acc[j][l]);
+    }
   }
 #pragma GCC unroll 8
   for (int j = 0; j < J; ++j)
@@ -130,20 +163,21 @@ DLCORE_INLINE void spread(const Block& b, int64_t key, const float* weights, con
     }
 }
 template <int J>
-DLCORE_INLINE void spread_keys(const Block& b, int64_t j, const float* weights, const float* rows, int64_t size,
+DLCORE_INLINE void spread_keys(const Blocks& all, int64_t j, const float* weights, const float* rows, int64_t size,
                                float* out) {
   int64_t c = 0;
   if constexpr (kParts == 1)
     for (; c + 2 * kLanes <= size; c += 2 * kLanes)
-      spread<J, 2>(b, j, weights + j * kLanes, rows + c, size, out + j * size + c, kLanes);
+      spread<J, 2>(all, j, weights + j * kLanes, rows + c, size, out + j * size + c, kLanes);
   for (; c + kLanes <= size; c += kLanes)
-    spread<J, 1>(b, j, weights + j * kLanes, rows + c, size, out + j * size + c, kLanes);
-  if (c < size) spread<J, 1>(b, j, weights + j * kLanes, rows + c, size, out + j * size + c, (int)(size - c));
+    spread<J, 1>(all, j, weights + j * kLanes, rows + c, size, out + j * size + c, kLanes);
+  if (c < size) spread<J, 1>(all, j, weights + j * kLanes, rows + c, size, out + j * size + c, (int)(size - c));
 }
-void spread_all(const Block& b, const float* weights, const float* rows, int64_t size, float* out) {
+void spread_all(const Blocks& all, const float* weights, const float* rows, int64_t size, float* out) {
+  const int64_t end = all.blocks[all.count - 1].end;
   int64_t j = 0;
-  for (; j + kWide <= b.end; j += kWide) spread_keys<kWide>(b, j, weights, rows, size, out);
-  for (; j < b.end; ++j) spread_keys<1>(b, j, weights, rows, size, out);
+  for (; j + kWide <= end; j += kWide) spread_keys<kWide>(all, j, weights, rows, size, out);
+  for (; j < end; ++j) spread_keys<1>(all, j, weights, rows, size, out);
 }
 
 void forward_block(const AttentionArgs& a, int64_t head, int64_t first, float* scratch) {
@@ -151,18 +185,19 @@ void forward_block(const AttentionArgs& a, int64_t head, int64_t first, float* s
   const int64_t size = a.size, row = head * a.queries + first;
   const float *k = a.k + head * a.keys * size, *v = a.v + head * a.keys * size;
   float *packed = scratch, *result = packed + size * kLanes, *scores = result + size * kLanes;
+  const Mask mask = mask_of(a, head, b, scores + a.keys * kLanes);
   pack16(a.q + row * size, size, b.count, size, packed);
   all_dots(packed, k, size, b.end, scores);
 
   const Lanes scale = splat16(a.scale), least = splat16(-kInfinity);
   Lanes m = least;
   for (int64_t j = 0; j < b.full; ++j) {
-    const Lanes s = scale * load16(scores + j * kLanes);
+    const Lanes s = mask.add(scale * load16(scores + j * kLanes), j);
     store16(scores + j * kLanes, s);
     m = larger(s, m);
   }
   for (int64_t j = b.full; j < b.end; ++j) {
-    const Lanes s = from_lane(b.first_lane(j), scale * load16(scores + j * kLanes), least);
+    const Lanes s = from_lane(b.first_lane(j), mask.add(scale * load16(scores + j * kLanes), j), least);
     store16(scores + j * kLanes, s);
     m = larger(s, m);
   }
@@ -191,14 +226,14 @@ void forward_block(const AttentionArgs& a, int64_t head, int64_t first, float* s
   unpack16(result, size, a.out + row * size, size, b.count);
 }
 
-void backward_block(const AttentionArgs& a, int64_t head, int64_t first, float* scratch) {
-  const Block b = block_at(a, first);
-  const int64_t size = a.size, row = head * a.queries + first, keys = head * a.keys * size;
+// p and ds of a block, and its dq.
+void backward_block(const AttentionArgs& a, int64_t head, const Block& b, float* scratch, float* p, float* ds) {
+  const int64_t size = a.size, row = head * a.queries + b.first, keys = head * a.keys * size;
   float *packed_q = scratch, *packed_dout = packed_q + size * kLanes, *result = packed_dout + size * kLanes;
-  float *p = result + size * kLanes, *ds = p + a.keys * kLanes;
-  const float *q = a.q + row * size, *dout = a.dout + row * size, *out = a.out + row * size;
-  pack16(q, size, b.count, size, packed_q);
+  const float *dout = a.dout + row * size, *out = a.out + row * size;
+  pack16(a.q + row * size, size, b.count, size, packed_q);
   pack16(dout, size, b.count, size, packed_dout);
+  const Mask mask = mask_of(a, head, b, result + size * kLanes);
 
   float deltas[kLanes] = {};
   for (int i = 0; i < b.count; ++i) {
@@ -217,14 +252,31 @@ void backward_block(const AttentionArgs& a, int64_t head, int64_t first, float* 
   const Lanes scale = splat16(a.scale), delta = load16(deltas);
   const Lanes lse = replace(load16(a.lse + row, b.count), -kInfinity, 0.0f);
   for (int64_t j = 0; j < b.end; ++j) {
-    const Lanes e = exp16(scale * load16(p + j * kLanes) - lse);
+    const Lanes e = exp16(cap(mask.add(scale * load16(p + j * kLanes), j) - lse, 87.0f));
     store16(p + j * kLanes, e);
     store16(ds + j * kLanes, (e * (load16(ds + j * kLanes) - delta)) * scale);
   }
   weigh_all(b, ds, a.k + keys, size, result);
   unpack16(result, size, a.dq + row * size, size, b.count);
-  spread_all(b, p, dout, size, a.dv + keys);
-  spread_all(b, ds, q, size, a.dk + keys);
+}
+
+void backward_head(const AttentionArgs& a, int64_t head, float* scratch) {
+  const int64_t size = a.size, values = a.keys * size, stride = a.keys * kLanes;
+  float *dk = a.dk + head * values, *dv = a.dv + head * values;
+  __builtin_memset(dk, 0, sizeof(float) * (size_t)values);
+  __builtin_memset(dv, 0, sizeof(float) * (size_t)values);
+  float *p = scratch, *ds = p + kBackwardBlocks * stride, *rest = ds + kBackwardBlocks * stride;
+  for (int64_t first = 0; first < a.queries; first += kBackwardBlocks * kLanes) {
+    Block blocks[kBackwardBlocks];
+    int count = 0;
+    for (; count < kBackwardBlocks && first + count * kLanes < a.queries; ++count) {
+      blocks[count] = block_at(a, first + count * kLanes);
+      backward_block(a, head, blocks[count], rest, p + count * stride, ds + count * stride);
+    }
+    const int64_t row = (head * a.queries + first) * size;
+    spread_all({blocks, count, stride}, p, a.dout + row, size, dv);
+    spread_all({blocks, count, stride}, ds, a.q + row, size, dk);
+  }
 }
 
 // Deals the tasks to the strands in runs, so that neighbours share k and v.
@@ -246,12 +298,8 @@ void forward(const AttentionArgs& a) {
 }
 
 void backward(const AttentionArgs& a) {
-  const int64_t values = a.keys * a.size;
-  deal(a, true, a.heads * a.queries * a.keys * (a.size / 4 + 2), [&](int64_t head, float* scratch) {
-    __builtin_memset(a.dk + head * values, 0, sizeof(float) * (size_t)values);
-    __builtin_memset(a.dv + head * values, 0, sizeof(float) * (size_t)values);
-    for (int64_t first = 0; first < a.queries; first += kQueryBlock) backward_block(a, head, first, scratch);
-  });
+  deal(a, true, a.heads * a.queries * a.keys * (a.size / 4 + 2),
+       [&](int64_t head, float* scratch) { backward_head(a, head, scratch); });
 }
 
 }  // namespace

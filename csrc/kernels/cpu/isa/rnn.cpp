@@ -5,7 +5,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/isa/gemm_micro.h"
-#include "kernels/gates.h"
+#include "kernels/quick_exp.h"
 
 namespace dlcore::DLCORE_ISA {
 

@@ -1,6 +1,5 @@
-// The gates of recurrent layers: sigmoid and tanh in some twenty operations each, over the same value types as
-// kernels/math.h. Within about 2 ulp of 1 for the sigmoid (its far left tail, whose last bits no gate needs, is
-// rougher and ends at exp(-87)), and 3 ulp for tanh everywhere.
+// exp, sigmoid and tanh in ten to twenty operations each, over the same value types as kernels/math.h, for places that
+// are made of little else: the gates of recurrent layers and the weights of attention.
 #pragma once
 #include "kernels/math.h"
 
@@ -9,11 +8,11 @@ namespace DLCORE_MATH_NAMESPACE {
 // exp(x) = (1 + tail)·power for |x| <= 87. Added to 1.5·2^23 + 127, the whole part of x·log2(e) lands in the low bits
 // of the sum as the exponent of its power of two.
 template <class V>
-struct GatePower {
+struct QuickPower {
   V tail, power;
 };
 template <class V>
-DLCORE_INLINE GatePower<V> gate_power(V x) {
+DLCORE_INLINE QuickPower<V> quick_power(V x) {
   constexpr float kShift = 0x1.8p23f + 127;
   const V sum = fma(x, constant<V>(kLog2e), constant<V>(kShift)), k = sum - kShift;
   const V r = fma(k, constant<V>(-kLn2Lo), fma(k, constant<V>(-kLn2Hi), x));
@@ -21,16 +20,24 @@ DLCORE_INLINE GatePower<V> gate_power(V x) {
   return {fma(r * r, p, r), as_float(as_int(sum) << 23)};
 }
 
+// exp(x) for x <= 87 within 2 ulp; 0 below -87.
+template <class V>
+DLCORE_INLINE V quick_exp(V x) {
+  const QuickPower<V> e = quick_power(x);
+  return select(x < -87.0f, V{}, fma(e.tail, e.power, e.power));
+}
+
+// Within about 2 ulp of 1; the far left tail, whose last bits no gate needs, is rougher and ends at exp(-87).
 template <class V>
 DLCORE_INLINE V gate_sigmoid(V x) {
-  const GatePower<V> e = gate_power(-at_least(at_most(x, 87.0f), -87.0f));
+  const QuickPower<V> e = quick_power(-at_least(at_most(x, 87.0f), -87.0f));
   return 1.0f / (1.0f + fma(e.tail, e.power, e.power));
 }
 
-// u / (u + 2), u = exp(2x) - 1.
+// u / (u + 2), u = exp(2x) - 1: within 3 ulp.
 template <class V>
 DLCORE_INLINE V gate_tanh(V x) {
-  const GatePower<V> e = gate_power(at_least(at_most(x + x, 20.0f), -20.0f));
+  const QuickPower<V> e = quick_power(at_least(at_most(x + x, 20.0f), -20.0f));
   const V u = fma(e.tail, e.power, e.power - 1.0f);
   return u / (u + 2.0f);
 }
