@@ -26,15 +26,28 @@ class Case:
     bytes: float = 0.0
     peers: dict[str, Callable[[], Callable[[], Any]]] = field(default_factory=dict)
 
-    def ours(self) -> Callable[[], list[_core.Tensor]]:
-        """The op alone, planned as in a program."""
+    def emit(self, graph: _core.Graph, inputs: list[int], attrs: dict[str, Any]) -> list[int]:
+        """The values to compute of the arrays."""
+        return graph.emit(self.op, inputs, attrs)
+
+    def program(self, arrays: list[Array], attrs: dict[str, Any], **options: Any) -> Callable[[], list[_core.Tensor]]:
+        """The case alone, planned as in a program."""
         graph = _core.Graph()
-        tensors = [_core.Tensor.from_numpy(a, copy=True) for a in self.arrays]
+        tensors = [_core.Tensor.from_numpy(a, copy=True) for a in arrays]
         ids = [graph.input(f"x{i}", t.dtype, t.shape) for i, t in enumerate(tensors)]
-        for i, value in enumerate(graph.emit(self.op, ids, self.attrs)):
+        for i, value in enumerate(self.emit(graph, ids, attrs)):
             graph.output(f"y{i}", value)
-        program = _core.Program(graph, passes=[])
+        program = _core.Program(graph, **options)
         return lambda: program.run(tensors)
+
+    def ours(self) -> Callable[[], list[_core.Tensor]]:
+        return self.program(self.arrays, self.attrs, passes=[])
+
+    def exact(self) -> Array:
+        """The first output by the naive kernels in float64."""
+        attrs = {k: v for k, v in self.attrs.items() if k != "algorithm"}
+        wide = [a.astype(np.float64) if a.dtype == np.float32 else a for a in self.arrays]
+        return self.program(wide, attrs, passes=[], backend="ref")()[0].numpy()
 
 
 def normal(*shape: int) -> Array:
@@ -209,22 +222,104 @@ def torch_conv_nd(direction: str, x: Array, w: Array, dy: Array, options: dict[s
     return build
 
 
-def attention() -> Iterator[Case]:
-    for t in (64, 256, 1024, 2048):
-        for causal in (0, 1):
-            q, k, v = (normal(4, 4, t, 64) for _ in range(3))
+class Attention(Case):
+    """Forward, and with a fourth array backward from it."""
 
-            def body(q: Any, k: Any, v: Any, causal: int = causal) -> Any:
+    def emit(self, graph: _core.Graph, inputs: list[int], attrs: dict[str, Any]) -> list[int]:
+        out, lse = graph.emit("attention", inputs[:3], attrs)
+        if len(inputs) == 3:
+            return [out, lse]
+        q, k, v, dout = inputs
+        return [out, *graph.emit("attention_backward", [dout, q, k, v, out, lse], attrs)]
+
+
+def attention() -> Iterator[Case]:
+    shapes = [(12, 4, 64, 32), *((4, 4, t, 64) for t in (64, 256, 1024)), (1, 4, 2048, 64), (4, 4, 256, 16)]
+    for n, heads, t, d in [*shapes, (4, 4, 256, 128)]:
+        for causal in (0, 1):
+            q, k, v, dout = (normal(n, heads, t, d) for _ in range(4))
+
+            def forward(q: Any, k: Any, v: Any, causal: int = causal) -> Any:
                 import torch
 
                 return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=bool(causal))
 
-            work = 4.0 * 16 * t * t * 64 / (2 if causal else 1)
-            attrs = {"scale": 1 / math.sqrt(64), "causal": causal}
-            name = f"{t} tokens{', causal' if causal else ''}"
-            yield Case(
-                "attention", name, "attention", [q, k, v], attrs, work, peers={"torch": torch_call(body, q, k, v)}
-            )
+            work = 4.0 * n * heads * t * t * d / (2 if causal else 1)
+            attrs = {"scale": 1 / math.sqrt(d), "causal": causal}
+            name = f"{n}x{heads}x{t}x{d}{' causal' if causal else ''}"
+            peers = {"torch": torch_call(forward, q, k, v)}
+            yield Attention("attention", f"{name} forward", "attention", [q, k, v], attrs, work, peers=peers)
+            both = {"torch": torch_gradients(forward, [q, k, v], dout)}
+            arrays = [q, k, v, dout]
+            yield Attention("attention", f"{name} and backward", "attention", arrays, attrs, 3.5 * work, peers=both)
+
+
+def torch_gradients(body: Callable[..., Any], arrays: list[Array], seed: Array) -> Callable[[], Callable[[], Any]]:
+    """The value of body and its gradients by all arrays."""
+
+    def build() -> Callable[[], Any]:
+        import torch
+
+        tensors = [torch.tensor(a, requires_grad=True) for a in arrays]
+        dy = torch.tensor(seed)
+
+        def call() -> Any:
+            y = body(*tensors)
+            torch.autograd.grad(y, tensors, dy)
+            return y.detach()
+
+        return call
+
+    return build
+
+
+class Recurrent(Case):
+    """A layer over a sequence and its gradients: x, dy, and PyTorch's four parameters."""
+
+    def ours(self) -> Callable[[], list[_core.Tensor]]:
+        return self.program(self.arrays, self.attrs)  # with the passes: products, bias and layer are several ops
+
+    def emit(self, graph: _core.Graph, inputs: list[int], attrs: dict[str, Any]) -> list[int]:
+        def op(name: str, *inputs: int, **attrs: Any) -> int:
+            return graph.emit(name, list(inputs), attrs)[0]
+
+        x, dy, w_ih, w_hh, b_ih, b_hh = inputs
+        hidden, batch, dtype = graph.shape(w_hh)[1], graph.shape(x)[1], graph.dtype(x)
+        h0 = op("full", value=0.0, shape=[batch, hidden], dtype=dtype)
+        bias, more = b_hh, []
+        if self.op == "gru":
+            gates = op("slice", b_hh, start=[0], stop=[2 * hidden], step=[1])
+            bias = op("pad", gates, low=[0], high=[hidden], interior=[0], value=0.0)
+            more = [op("slice", b_hh, start=[2 * hidden], stop=[3 * hidden], step=[1])]
+        gates_x = op("add", op("matmul", x, w_ih, transpose_a=0, transpose_b=1), op("add", b_ih, bias))
+        states = [h0, h0] if self.op == "lstm" else [h0]
+        y = op(self.op, gates_x, *states, w_hh, *more, **attrs)
+        return [y, *graph.grad(y, [x, w_ih, w_hh, b_ih, b_hh], dy)]
+
+
+def rnn() -> Iterator[Case]:
+    for op, gates in (("lstm", 4), ("gru", 3), ("rnn", 1)):
+        for steps, batch, width, hidden in [
+            (50, 32, 32, 128), (200, 32, 32, 128), (50, 1, 32, 128), (200, 1, 32, 128), (50, 32, 256, 256),
+        ]:  # fmt: skip
+            x, dy = normal(steps, batch, width), normal(steps, batch, hidden)
+            scale = np.float32(hidden**-0.5)
+            rows = gates * hidden
+            parameters = [normal(*s) * scale for s in ((rows, width), (rows, hidden), (rows,), (rows,))]
+
+            def forward(x: Any, *parameters: Any, op: str = op) -> Any:
+                import torch
+
+                h0 = torch.zeros(1, x.shape[1], parameters[1].shape[1])
+                run = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}[op]
+                state = (h0, h0) if op == "lstm" else h0
+                return run(x, state, parameters, True, 1, 0.0, True, False, False)[0]
+
+            attrs: dict[str, Any] = {"reverse": 0} | ({"nonlinearity": "tanh"} if op == "rnn" else {})
+            peers = {"torch": torch_gradients(forward, [x, *parameters], dy)}
+            work = 6.0 * steps * batch * rows * (width + hidden)
+            name = f"{op} {width}->{hidden}, {steps} steps, batch {batch}"
+            yield Recurrent("rnn", name, op, [x, dy, *parameters], attrs, work, peers=peers)
 
 
 def rows() -> Iterator[Case]:
@@ -264,4 +359,7 @@ def rows() -> Iterator[Case]:
         yield Case("rows", name, op, arrays, attrs, bytes=moved, peers={"torch": peer})
 
 
-FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {"gemm": gemm, "conv": conv, "attention": attention, "rows": rows}
+FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
+    "gemm": gemm, "conv": conv, "attention": attention, "rnn": rnn,
+    "rows": rows,
+}

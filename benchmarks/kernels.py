@@ -1,6 +1,6 @@
 """The kernels against their peers (PyTorch with MKL and oneDNN, NumPy with OpenBLAS), interleaved in one process.
 
-    python benchmarks/kernels.py [gemm conv attention rows] [--threads 1,2] [--seconds 1] [--json F] [--update DOCUMENT]
+    python benchmarks/kernels.py [FAMILY …] [--threads 1,2] [--seconds 1] [--json F] [--update DOCUMENT]
 
 For each case: GFLOP/s or GB/s of the best run, the ratio to the best peer (of the best and of the median runs), and the
 largest difference from float64 relative to the largest element, ours and the peer's; see docs/performance.md.
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 import dlcore as dl
-from dlcore import _core
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kernel_cases import FAMILIES, Case
@@ -31,9 +30,7 @@ def exact(case: Case) -> Any:
     """The first output by the naive kernels in float64; nothing where that would take long."""
     if case.flops > 2e8 or case.bytes > 5e7:
         return None
-    attrs = {k: v for k, v in case.attrs.items() if k != "algorithm"}
-    wide = [a.astype(np.float64) if a.dtype == np.float32 else a for a in case.arrays]
-    return _core.run_op(case.op, [_core.Tensor.from_numpy(a) for a in wide], attrs, "ref")[0].numpy()
+    return case.exact()
 
 
 def error(found: Any, want: Any) -> str:
