@@ -1,6 +1,8 @@
 // Binds the convolutions to the vectorised kernels. They work channels last; channels-first images are transposed
 // through the workspace, so that a graph without the layout pass runs at a decent speed too.
+#include <cmath>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/cpu.h"
@@ -21,52 +23,122 @@ struct OwnedMap {
   ConvMap view() const { return {phases.data(), static_cast<int64_t>(phases.size())}; }
 };
 
-void add_phase(OwnedMap& map, ConvPhase phase, std::vector<ConvTap> taps) {
-  map.taps.push_back(std::move(taps));
-  phase.taps = map.taps.back().data();
-  phase.tap_count = static_cast<int64_t>(map.taps.back().size());
-  map.phases.push_back(phase);
-}
+// What a phase is along one axis: its pixels, and the taps (offset, index) that they see.
+struct AxisPhase {
+  ConvAxis pixels;
+  std::vector<std::pair<int64_t, int64_t>> taps;
+};
+using AxisPhases = std::vector<AxisPhase>;
 
-OwnedMap forward_map(const ConvShape& s) {
-  OwnedMap map;
-  for (int64_t plane = 0; plane < s.od && s.n * s.groups * s.co > 0; ++plane) {
-    std::vector<ConvTap> taps;
-    for (int64_t kd = 0; kd < s.kd; ++kd) {
-      const int64_t from = plane * s.stride_d + kd * s.dilation_d - s.pad_front;
-      if (from < 0 || from >= s.d) continue;
-      for (int64_t kh = 0; kh < s.kh; ++kh)
-        for (int64_t kw = 0; kw < s.kw; ++kw)
-          taps.push_back(
-              {from, kh * s.dilation_h - s.pad_top, kw * s.dilation_w - s.pad_left, (kd * s.kh + kh) * s.kw + kw});
-    }
-    add_phase(map, {plane, 0, 0, 1, 1, s.oh, s.ow, s.stride_h, s.stride_w, nullptr, 0}, std::move(taps));
-  }
-  return map;
+AxisPhases forward_axis(int64_t out, int64_t taps, int64_t stride, int64_t pad, int64_t dilation) {
+  AxisPhase all{{0, 1, out, stride}, {}};
+  for (int64_t k = 0; k < taps; ++k) all.taps.emplace_back(k * dilation - pad, k);
+  return {all};
 }
 
 // Input position p is reached from output (p + pad - k·dilation) / stride where that divides: which taps these are
 // depends on p modulo stride only.
-OwnedMap backward_map(const ConvShape& s) {
-  OwnedMap map;
-  for (int64_t plane = 0; plane < s.d && s.n * s.groups * s.ci > 0; ++plane) {
-    for (int64_t h = 0; h < std::min(s.stride_h, s.h); ++h) {
-      for (int64_t w = 0; w < std::min(s.stride_w, s.w); ++w) {
-        std::vector<ConvTap> taps;
-        for (int64_t index = 0; index < s.taps(); ++index) {
-          const int64_t from_d = plane + s.pad_front - index / (s.kh * s.kw) * s.dilation_d,
-                        from_h = h + s.pad_top - index / s.kw % s.kh * s.dilation_h,
-                        from_w = w + s.pad_left - index % s.kw * s.dilation_w;
-          if (from_d % s.stride_d != 0 || from_h % s.stride_h != 0 || from_w % s.stride_w != 0) continue;
-          const int64_t from = from_d / s.stride_d;
-          if (from >= 0 && from < s.od) taps.push_back({from, from_h / s.stride_h, from_w / s.stride_w, index});
-        }
-        const int64_t rows = (s.h - h + s.stride_h - 1) / s.stride_h, cols = (s.w - w + s.stride_w - 1) / s.stride_w;
-        add_phase(map, {plane, h, w, s.stride_h, s.stride_w, rows, cols, 1, 1, nullptr, 0}, std::move(taps));
+AxisPhases backward_axis(int64_t in, int64_t taps, int64_t stride, int64_t pad, int64_t dilation) {
+  AxisPhases phases;
+  for (int64_t p = 0; p < std::min(stride, in); ++p) {
+    AxisPhase phase{{p, stride, (in - p + stride - 1) / stride, 1}, {}};
+    for (int64_t k = 0; k < taps; ++k)
+      if ((p + pad - k * dilation) % stride == 0) phase.taps.emplace_back((p + pad - k * dilation) / stride, k);
+    phases.push_back(std::move(phase));
+  }
+  return phases;
+}
+
+// Cut where the set of taps changes that see the source and not its padding.
+AxisPhases cut_borders(const AxisPhases& phases, int64_t source_size) {
+  AxisPhases cut;
+  for (const AxisPhase& whole : phases) {
+    const ConvAxis& axis = whole.pixels;
+    for (int64_t i = 0; i < axis.count; ++i) {
+      AxisPhase one{{axis.first + i * axis.step, axis.step, 1, axis.source}, {}};
+      for (const auto& [offset, k] : whole.taps)
+        if (const int64_t from = i * axis.source + offset; from >= 0 && from < source_size)
+          one.taps.emplace_back(from, k);
+      const bool goes_on = i > 0 && one.taps.size() == cut.back().taps.size() &&
+                           (one.taps.empty() || one.taps[0].second == cut.back().taps[0].second);
+      if (goes_on)
+        ++cut.back().pixels.count;
+      else
+        cut.push_back(std::move(one));
+    }
+  }
+  return cut;
+}
+
+// Roughly the cycles of a map: tiles of up to a dozen pixels, of which a few cost as much as four or five.
+double cost(const ConvShape& s, const AxisPhases (&axes)[3], double products) {
+  double total = 0;
+  for (const AxisPhase& d : axes[0]) {
+    for (const AxisPhase& h : axes[1]) {
+      for (const AxisPhase& w : axes[2]) {
+        const auto pixels = static_cast<double>(s.n * d.pixels.count * h.pixels.count * w.pixels.count);
+        const double tiles = std::ceil(pixels / 12), rows = std::ceil(pixels / std::max(1.0, tiles));
+        const auto taps = static_cast<double>(d.taps.size() * h.taps.size() * w.taps.size());
+        total += tiles * (taps * (products * std::max(rows, 4.5) + rows * 4) + 60);
       }
     }
   }
+  return total;
+}
+
+// products: of a pixel and a tap, in pairs of vectors.
+OwnedMap make_map(const ConvShape& s, const AxisPhases (&whole)[3], const int64_t (&source)[3], double products) {
+  constexpr size_t kMostPhases = 512;
+  AxisPhases cut[3], best[3] = {whole[0], whole[1], whole[2]};
+  for (size_t i = 0; i < 3; ++i) cut[i] = cut_borders(whole[i], source[i]);
+  double least = cost(s, whole, products);
+  for (unsigned set = 1; set < 8; ++set) {
+    const AxisPhases tried[3] = {set & 1 ? cut[0] : whole[0], set & 2 ? cut[1] : whole[1], set & 4 ? cut[2] : whole[2]};
+    if (tried[0].size() * tried[1].size() * tried[2].size() > kMostPhases) continue;
+    if (const double c = cost(s, tried, products); c < 0.97 * least) {
+      least = c;
+      for (size_t i = 0; i < 3; ++i) best[i] = tried[i];
+    }
+  }
+  OwnedMap map;
+  for (const AxisPhase& d : best[0]) {
+    for (const AxisPhase& h : best[1]) {
+      for (const AxisPhase& w : best[2]) {
+        std::vector<ConvTap> taps;
+        for (const auto& [offset_d, kd] : d.taps)
+          for (const auto& [offset_h, kh] : h.taps)
+            for (const auto& [offset_w, kw] : w.taps)
+              taps.push_back({offset_d, offset_h, offset_w, (kd * s.kh + kh) * s.kw + kw});
+        map.phases.push_back({d.pixels, h.pixels, w.pixels, nullptr, static_cast<int64_t>(taps.size())});
+        map.taps.push_back(std::move(taps));
+      }
+    }
+  }
+  for (size_t i = 0; i < map.phases.size(); ++i) map.phases[i].taps = map.taps[i].data();
   return map;
+}
+
+double products(const ConvShape& s, int64_t source, int64_t dest) {
+  if (s.ci == 1 && s.co == 1) return static_cast<double>(s.groups) / 32;
+  return static_cast<double>(s.groups * source * ((dest + 31) / 32));
+}
+
+OwnedMap forward_map(const ConvShape& s) {
+  if (s.n == 0) return {};
+  return make_map(s,
+                  {forward_axis(s.od, s.kd, s.stride_d, s.pad_front, s.dilation_d),
+                   forward_axis(s.oh, s.kh, s.stride_h, s.pad_top, s.dilation_h),
+                   forward_axis(s.ow, s.kw, s.stride_w, s.pad_left, s.dilation_w)},
+                  {s.d, s.h, s.w}, products(s, s.ci, s.co));
+}
+
+OwnedMap backward_map(const ConvShape& s) {
+  if (s.n == 0) return {};
+  return make_map(s,
+                  {backward_axis(s.d, s.kd, s.stride_d, s.pad_front, s.dilation_d),
+                   backward_axis(s.h, s.kh, s.stride_h, s.pad_top, s.dilation_h),
+                   backward_axis(s.w, s.kw, s.stride_w, s.pad_left, s.dilation_w)},
+                  {s.od, s.oh, s.ow}, products(s, s.co, s.ci));
 }
 
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -20,18 +20,23 @@ struct ConvShape {
   int64_t out_size() const { return od * oh * ow; }
 };
 
-// A tap of the kernel as seen by a phase: destination pixel (i, j) of the phase reads the source's plane (of its depth)
-// at (i·source_h + offset_h, j·source_w + offset_w), which may lie outside the image: zeros.
+// A tap of the kernel as seen by a phase: destination pixel i of each axis reads the source at i·source + offset, which
+// may lie outside the image: zeros.
 struct ConvTap {
-  int64_t plane, offset_h, offset_w;
+  int64_t offset_d, offset_h, offset_w;
   int64_t index;  // (kd·KH + kh)·KW + kw
 };
 
-// The destination pixels (first_h + i·step_h, first_w + j·step_w) of a plane for i < rows, j < cols: those which see
-// the same taps. The forward convolution has one phase a plane; backward-data one for each remainder of the position by
-// the stride.
+// Along one axis: the destination pixels first + i·step for i < count.
+struct ConvAxis {
+  int64_t first, step, count, source;
+};
+
+// A box of destination pixels that see the same taps. The forward convolution has one phase; backward-data one for each
+// remainder of the position by the stride; and borders are phases of their own where leaving out the taps that only
+// see padding pays.
 struct ConvPhase {
-  int64_t plane, first_h, first_w, step_h, step_w, rows, cols, source_h, source_w;
+  ConvAxis d, h, w;
   const ConvTap* taps;
   int64_t tap_count;
 };

@@ -149,38 +149,43 @@ const PointKernel& kernel_for(int64_t pixels) {
 // The pixels of a tile: where each stands in the source and the destination.
 struct Tile {
   int rows, lanes;  // pixels, and entries of the table a tap
-  int64_t h[kPixels], w[kPixels];
-  const float* source[kPixels];  // pixel (h, w), maybe outside the image
+  int64_t d[kPixels], h[kPixels], w[kPixels];
+  const float* source[kPixels];  // the image in which (d, h, w) lies, or not
   float* dest[kPixels];
 };
 
 void locate(const PointConv& conv, const ConvPhase& phase, int64_t group, int64_t first, int64_t rows, int lanes,
             Tile& tile) {
   const int64_t source_c = conv.groups * conv.source_channels, dest_c = conv.groups * conv.dest_channels;
-  int64_t j = first % phase.cols, i = first / phase.cols % phase.rows, image = first / phase.cols / phase.rows;
+  int64_t j = first % phase.w.count, rest = first / phase.w.count, i = rest % phase.h.count, k = rest / phase.h.count;
+  int64_t image = k / phase.d.count;
+  k %= phase.d.count;
+  const int64_t source_image = conv.source_d * conv.source_h * conv.source_w * source_c;
   tile.rows = static_cast<int>(rows);
   tile.lanes = lanes;
   for (int r = 0; r < lanes; ++r) {
     if (r >= rows) {  // not a pixel: far outside
-      tile.h[r] = tile.w[r] = int64_t{1} << 40;
+      tile.d[r] = tile.h[r] = tile.w[r] = int64_t{1} << 40;
       tile.source[r] = nullptr;
       tile.dest[r] = nullptr;
       continue;
     }
-    tile.h[r] = i * phase.source_h;
-    tile.w[r] = j * phase.source_w;
-    tile.source[r] =
-        conv.source + image * conv.source_d * conv.source_h * conv.source_w * source_c + group * conv.source_channels;
+    tile.d[r] = k * phase.d.source;
+    tile.h[r] = i * phase.h.source;
+    tile.w[r] = j * phase.w.source;
+    tile.source[r] = conv.source + image * source_image + group * conv.source_channels;
+    const int64_t plane = image * conv.dest_d + phase.d.first + k * phase.d.step;
+    const int64_t row = plane * conv.dest_h + phase.h.first + i * phase.h.step;
     tile.dest[r] =
-        conv.dest + group * conv.dest_channels +
-        (((image * conv.dest_d + phase.plane) * conv.dest_h + phase.first_h + i * phase.step_h) * conv.dest_w +
-         phase.first_w + j * phase.step_w) *
-            dest_c;
-    if (++j == phase.cols) {
+        conv.dest + group * conv.dest_channels + (row * conv.dest_w + phase.w.first + j * phase.w.step) * dest_c;
+    if (++j == phase.w.count) {
       j = 0;
-      if (++i == phase.rows) {
+      if (++i == phase.h.count) {
         i = 0;
-        ++image;
+        if (++k == phase.d.count) {
+          k = 0;
+          ++image;
+        }
       }
     }
   }
@@ -190,12 +195,13 @@ void build_table(const PointConv& conv, const Tile& tile, const ConvTap* taps, i
                  const float** table) {
   const int64_t source_c = conv.groups * conv.source_channels;
   for (int64_t t = 0; t < count; ++t) {
-    const int64_t plane = taps[t].plane * conv.source_h * conv.source_w;
     for (int r = 0; r < tile.lanes; ++r) {
-      const int64_t h = tile.h[r] + taps[t].offset_h, w = tile.w[r] + taps[t].offset_w;
-      const bool inside = static_cast<uint64_t>(h) < static_cast<uint64_t>(conv.source_h) &&
+      const int64_t d = tile.d[r] + taps[t].offset_d, h = tile.h[r] + taps[t].offset_h,
+                    w = tile.w[r] + taps[t].offset_w;
+      const bool inside = static_cast<uint64_t>(d) < static_cast<uint64_t>(conv.source_d) &&
+                          static_cast<uint64_t>(h) < static_cast<uint64_t>(conv.source_h) &&
                           static_cast<uint64_t>(w) < static_cast<uint64_t>(conv.source_w);
-      *table++ = inside ? tile.source[r] + (plane + h * conv.source_w + w) * source_c + channel : kZeros;
+      *table++ = inside ? tile.source[r] + ((d * conv.source_h + h) * conv.source_w + w) * source_c + channel : kZeros;
     }
   }
 }
@@ -204,7 +210,7 @@ struct Division {
   int64_t pixels, tiles, rows;  // of a phase: pixels, tiles, pixels a tile
 };
 Division divide(const PointConv& conv, const ConvPhase& phase) {
-  const int64_t pixels = conv.n * phase.rows * phase.cols, tiles = ceil_div(pixels, kPixels);
+  const int64_t pixels = conv.n * phase.d.count * phase.h.count * phase.w.count, tiles = ceil_div(pixels, kPixels);
   return {pixels, tiles, tiles ? ceil_div(pixels, tiles) : 0};
 }
 

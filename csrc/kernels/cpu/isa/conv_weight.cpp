@@ -8,6 +8,8 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 constexpr int64_t kBandPixels = 128;
+constexpr int64_t kCloseFloats = 64;
+constexpr int64_t kTaskFloats = int64_t{1} << 16;
 constexpr int64_t kRowsATask = 128;
 constexpr int64_t kPanelsATask = 4;
 constexpr int kDepthVectors = 4;
@@ -53,9 +55,10 @@ void scatter(const ConvShape& s, const float* sums, float* dw) {
   });
 }
 
-// What one task adds up: rows [r0, r1) of every set and columns [j0, j1) of a group, over output rows of all images.
+// What one task adds up: rows [r0, r1) of the sets [s0, s1) and columns [j0, j1) of a group, over output rows of all
+// images.
 struct Task {
-  int64_t group, r0, r1, j0, j1;
+  int64_t group, s0, s1, r0, r1, j0, j1;
   int64_t rows;  // of a tile
 };
 
@@ -64,7 +67,8 @@ void band_direct(const ConvShape& s, const Sets& sets, const float* padded, cons
                  int64_t first, int64_t last, float* sums, bool accumulate) {
   const int64_t d = padded_d(s), h = padded_h(s), w = padded_w(s);
   Segment segments[kBandPixels];
-  for (int64_t set = 0; set < sets.count; ++set, sums += sets.size * s.co) {
+  sums += t.s0 * sets.size * s.co;
+  for (int64_t set = t.s0; set < t.s1; ++set, sums += sets.size * s.co) {
     const int64_t across = sets.whole_rows ? set : set / s.kw, kw = sets.whole_rows ? 0 : set % s.kw;
     const int64_t kd = across / s.kh, kh = across % s.kh;
     for (int64_t j = t.j0; j < t.j1; j += kPanel) {
@@ -106,45 +110,67 @@ DLCORE_INLINE float* pack_zeros(int64_t count, float* dst) {
   return dst + count;
 }
 
-// The same for many channels: pixels of a band, [first, last) counted over all images, are packed, dy once for all sets
-// and the inputs tile by tile, with zeros for padding. So power-of-two distances between pixels do not fight for the
-// same cache lines, and small images still make long chains.
+// The same for many channels: pixels of a band, [first, last) counted over all images, of which dy is packed once for
+// all sets. The inputs are read in place where pixels stand close together and rows are long, so that power-of-two
+// distances do not fight for the same cache lines; otherwise they are packed tile by tile, with zeros for padding
+// beside a row. Rows in the padding are left out.
 void band_packed(const ConvShape& s, const Sets& sets, const float* x, const float* dy, const Task& t, int64_t first,
                  int64_t last, float* sums, bool accumulate) {
   const int64_t pixels = last - first, channels = s.groups * s.ci, outputs = s.groups * s.co;
+  const int64_t step = s.stride_w * channels;
+  const bool in_place = step <= kCloseFloats && s.ow >= 8;
   float a_panel[kBandPixels * kTileRows + W], b_panel[kBandPixels * kPanel * kPanelsATask + W];
+  Segment segments[kBandPixels];
+  int64_t starts[kBandPixels];  // of the segments within the band
+  struct Row {
+    int64_t at, before, inside, after;  // output pixels of the band: the first, and how many see what
+    const float* from;                  // the first one's input
+  } rows[kBandPixels];
   for (int64_t j = t.j0; j < t.j1; j += kPanel)
     pack_pixels(dy + first * outputs + j, outputs, pixels, min64(kPanel, t.j1 - j), b_panel + (j - t.j0) * kBandPixels);
-  for (int64_t set = 0; set < sets.count; ++set, sums += sets.size * s.co) {
+  sums += t.s0 * sets.size * s.co;
+  for (int64_t set = t.s0; set < t.s1; ++set, sums += sets.size * s.co) {
     const int64_t offset_d = set / s.kw / s.kh * s.dilation_d - s.pad_front,
                   offset_h = set / s.kw % s.kh * s.dilation_h - s.pad_top,
                   offset_w = set % s.kw * s.dilation_w - s.pad_left;
     const Range across = valid(offset_w, s.stride_w, s.w, s.ow);
+    int64_t count = 0;
+    for (int64_t at = first, end; at < last; at = end) {
+      const int64_t row = at / s.ow, begin = row * s.ow;
+      end = min64(last, begin + s.ow);
+      const int64_t plane = row / s.oh % s.od * s.stride_d + offset_d, line = row % s.oh * s.stride_h + offset_h;
+      const int64_t from = max64(at - begin, across.first), to = min64(end - begin, across.last);
+      if (plane < 0 || plane >= s.d || line < 0 || line >= s.h || from >= to) continue;
+      const int64_t source = ((row / s.oh / s.od * s.d + plane) * s.h + line) * s.w + from * s.stride_w + offset_w;
+      rows[count++] = {at - first, begin + from - at, to - from, end - begin - to, x + source * channels};
+    }
     for (int64_t r = t.r0; r < t.r1; r += t.rows) {
       const int64_t height = min64(t.rows, t.r1 - r);
+      int64_t parts = 0;
       float* dst = a_panel;
-      int64_t at = first % s.ow, row = first / s.ow;
-      for (int64_t left = pixels; left > 0; ++row, at = 0) {
-        const int64_t end = min64(s.ow, at + left), in = row % s.oh * s.stride_h + offset_h;
-        const int64_t plane = row / s.oh % s.od * s.stride_d + offset_d;
-        left -= end - at;
-        if (plane < 0 || plane >= s.d || in < 0 || in >= s.h) {
-          dst = pack_zeros((end - at) * height, dst);
+      for (int64_t i = 0; i < count; ++i) {
+        const Row& row = rows[i];
+        if (in_place) {
+          starts[parts] = row.at + row.before;
+          segments[parts++] = {row.from + r, nullptr, row.inside};
           continue;
         }
-        const int64_t from = min64(end, max64(at, across.first)), to = max64(from, min64(end, across.last));
-        dst = pack_zeros((from - at) * height, dst);
-        if (to > from)
-          dst = pack_pixels(
-              x + (((row / s.oh / s.od * s.d + plane) * s.h + in) * s.w + from * s.stride_w + offset_w) * channels + r,
-              s.stride_w * channels, to - from, height, dst);
-        dst = pack_zeros((end - to) * height, dst);
+        const int64_t length = row.before + row.inside + row.after;
+        if (parts > 0 && starts[parts - 1] + segments[parts - 1].length == row.at) {
+          segments[parts - 1].length += length;
+        } else {
+          starts[parts] = row.at;
+          segments[parts++] = {dst, nullptr, length};
+        }
+        dst = pack_zeros(row.before * height, dst);
+        dst = pack_pixels(row.from + r, step, row.inside, height, dst);
+        dst = pack_zeros(row.after * height, dst);
       }
       for (int64_t j = t.j0; j < t.j1; j += kPanel) {
         const int64_t width = min64(kPanel, t.j1 - j);
-        const Segment segment{a_panel, b_panel + (j - t.j0) * kBandPixels, pixels};
+        for (int64_t i = 0; i < parts; ++i) segments[i].b = b_panel + (j - t.j0) * kBandPixels + starts[i] * width;
         run_tile(static_cast<int>(height), width,
-                 {&segment, 1, 1, height, width, sums + r * s.co + j, s.co, accumulate});
+                 {segments, parts, 1, in_place ? step : height, width, sums + r * s.co + j, s.co, accumulate});
       }
     }
   }
@@ -179,13 +205,20 @@ void dense(const ConvShape& s, const float* x, const float* dy, float* sums) {
   const int64_t tiles = ceil_div(sets.size, kTileRows), rows = ceil_div(sets.size, tiles);
   const int64_t task_rows = even(tiles, kRowsATask / kTileRows) * rows, task_cols = kPanel * kPanelsATask;
   const int64_t across = ceil_div(s.co, task_cols), down = ceil_div(sets.size, task_rows);
-  const int64_t parts = s.groups * across * down;
+  // With few pixels a block, sums that the cache does not hold would pass by for each.
+  const bool few = !sets.padded && ceil_div(s.n, blocks_of(s)) * s.out_size() < 4 * kBandPixels;
+  const int64_t task_sets =
+      few ? even(sets.count, max64(1, kTaskFloats / (min64(sets.size, task_rows) * min64(s.co, task_cols))))
+          : sets.count;
+  const int64_t runs = ceil_div(sets.count, task_sets), parts = s.groups * across * down * runs;
   // The last blocks can be empty: 9 images make blocks of 2, of which there are 5.
   const int64_t blocks = ceil_div(s.n, ceil_div(s.n, blocks_of(s))), size = weights(s), buffer = lines(size);
   const bool apart = blocks_apart(s);
   parallel_for(apart ? parts * blocks : parts, size / W * s.n * s.out_size(), [&](int64_t index) {
     const int64_t part = index % parts, r0 = part % down * task_rows, j0 = part / down % across * task_cols;
-    const Task t{part / (down * across), r0, min64(sets.size, r0 + task_rows), j0, min64(s.co, j0 + task_cols), rows};
+    const int64_t s0 = part / (down * across) % runs * task_sets, s1 = min64(sets.count, s0 + task_sets);
+    const Task t{part / (down * across * runs), s0,  s1, r0, min64(sets.size, r0 + task_rows), j0,
+                 min64(s.co, j0 + task_cols),   rows};
     const int64_t base = t.group * sets.count * sets.size * s.co;
     const float* from_x = x + t.group * s.ci;
     const float* from_dy = dy + t.group * s.co;
@@ -196,7 +229,7 @@ void dense(const ConvShape& s, const float* x, const float* dy, float* sums) {
     sum_block(s, sets, from_x, from_dy, t, 0, sums + base);
     for (int64_t block = 1; block < blocks; ++block) {
       sum_block(s, sets, from_x, from_dy, t, block, sums + buffer + base);
-      for (int64_t set = 0; set < sets.count; ++set) {
+      for (int64_t set = s0; set < s1; ++set) {
         float* total = sums + base + (set * sets.size + t.r0) * s.co + t.j0;
         add(s, total, total + buffer, t.r1 - t.r0, t.j1 - t.j0);
       }
