@@ -3,19 +3,10 @@
 
 #include "base/error.h"
 #include "kernels/index_spec.h"
+#include "kernels/ref/expect.h"
 
 namespace dlcore {
 namespace {
-
-void expect(const KernelSpec& spec, bool ok) {
-  if (ok) return;
-  std::string types;
-  for (const TensorType& t : spec.inputs) types += (types.empty() ? "" : ", ") + to_string(t);
-  types += " →";
-  for (const TensorType& t : spec.outputs) types += " " + to_string(t);
-  fail(ErrorKind::Value, "[", spec.op, "] types and attributes ", to_string(spec.attrs),
-       " do not go together: ", types);
-}
 
 int64_t checked(const char* op, DType dtype, const void* indices, int64_t position, int64_t size) {
   const int64_t i = index_at(dtype, indices, position);

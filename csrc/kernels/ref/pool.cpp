@@ -6,19 +6,10 @@
 #include "base/error.h"
 #include "kernels/index_spec.h"
 #include "kernels/pool_spec.h"
+#include "kernels/ref/expect.h"
 
 namespace dlcore {
 namespace {
-
-void expect(const KernelSpec& spec, bool ok) {
-  if (ok) return;
-  std::string types;
-  for (const TensorType& t : spec.inputs) types += (types.empty() ? "" : ", ") + to_string(t);
-  types += " →";
-  for (const TensorType& t : spec.outputs) types += " " + to_string(t);
-  fail(ErrorKind::Value, "[", spec.op, "] types and attributes ", to_string(spec.attrs),
-       " do not go together: ", types);
-}
 
 // Two values of an attribute, each in [low, 2^30]: products with sizes then stay far from overflow.
 void read_pair(const KernelSpec& spec, const char* name, int64_t low, int64_t& a, int64_t& b) {
