@@ -76,6 +76,19 @@ def cnn() -> nn.Module:
     )
 
 
+class Recurrent(nn.Module):
+    """Two layers of LSTM, both ways, read at the last step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Embedding(65, 12)
+        self.lstm = nn.LSTM(12, 20, num_layers=2, dropout=0.1, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(40, 10)
+
+    def forward(self, ids: dl.Tensor) -> dl.Tensor:
+        return self.head(self.lstm(self.token(ids))[0][:, -1])
+
+
 def gpt() -> nn.Module:
     return GPT(dropout=0.1)
 
@@ -106,8 +119,13 @@ def _tokens(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
     return rng.integers(0, 65, (n, 16)), rng.integers(0, 65, (n, 16))
 
 
+def _sequences(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    return rng.integers(0, 65, (n, 9)), rng.integers(0, 10, n)
+
+
 ZOO = [
     Entry("mlp", mlp, _features, nn.functional.cross_entropy),
     Entry("cnn", cnn, _images, nn.functional.cross_entropy),
+    Entry("lstm", Recurrent, _sequences, nn.functional.cross_entropy),
     Entry("gpt", gpt, _tokens, token_loss),
 ]
