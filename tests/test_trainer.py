@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 import dlcore as dl
 from dlcore import callbacks, checkpoint, data, nn, optim
@@ -233,3 +234,68 @@ def test_resuming_with_fewer_batches_says_so(tmp_path: Path) -> None:
     trainer.save(tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match="stands after 50 batches of an epoch, this data has 10"):
         make().fit(data.ArrayDataset(X, Y), batch_size=30, verbose=False, resume=tmp_path / "a.ckpt")
+
+
+def test_a_transposed_moment_is_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    trainer = make()
+    trainer.fit(data.ArrayDataset(X, Y), verbose=False)
+    trainer.save(tmp_path / "a.ckpt")
+    with safe_open(tmp_path / "a.ckpt", framework="numpy") as file:
+        metadata = file.metadata()
+    tensors = load_file(tmp_path / "a.ckpt")
+    key = next(k for k in tensors if k.startswith("optimizer.") and k.endswith(".0.weight"))
+    tensors[key] = np.ascontiguousarray(tensors[key].T)
+    save_file(tensors, tmp_path / "turned.ckpt", metadata)
+    for other in (make(), trainer):
+        before = bits(other)
+        with pytest.raises(dl.FileError, match=rf"'{key}' has shape \(6, 16\), the parameter '0.weight' \(16, 6\)"):
+            other.fit(data.ArrayDataset(X, Y), epochs=2, verbose=False, resume=tmp_path / "turned.ckpt")
+        assert bits(other) == before
+
+
+def test_the_report_is_one_file_with_everything(tmp_path: Path) -> None:
+    train, test = data.ArrayDataset(X, Y, classes=["<a>", "b", "c"]).split(test=0.2)
+    trainer = make()
+    trainer.fit(train, epochs=3, validation=0.1, verbose=False)
+    path = tmp_path / "sub" / "report.html"
+    assert trainer.report(test, path, worst=5) == trainer.evaluate(test)
+    page = path.read_text()
+    assert "&lt;a&gt;" in page
+    assert "<a>" not in page
+    assert page.count("<svg") == 3  # loss, accuracy, f1: training and validation together
+    assert "http" not in page
+    worst = page.split("Worst predictions")[1]
+    assert worst.count("<tr") == 6
+    counts = page.split("<h2>Confusion")[1].split("</table>")[0]
+    found = [int(c.split("<")[0].rpartition(">")[2]) for c in counts.split("<td")[1:]]
+    assert sum(found) == len(test)
+
+
+def test_the_report_of_numbers_and_of_images(tmp_path: Path) -> None:
+    target = X.sum(1, keepdims=True)
+    trainer = dl.Trainer(nn.Sequential(nn.Linear(6, 1)), nn.MSELoss(), optim.SGD(lr=0.1), metrics=["mae"])
+    trainer.report(data.ArrayDataset(X, target), tmp_path / "r.html", worst=3)
+    outputs = np.asarray(trainer.model(dl.tensor(X)))
+    row = int(np.abs(outputs - target).argmax())
+    assert f"<tr><td>{row}</td>" in (tmp_path / "r.html").read_text().split("Worst")[1]
+    images = RNG.standard_normal((20, 1, 4, 4)).astype(np.float32)
+    trainer = dl.Trainer(
+        nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), nn.CrossEntropyLoss(), optim.SGD(lr=0.1), metrics=["accuracy"]
+    )
+    trainer.report(data.ArrayDataset(images, RNG.integers(0, 2, 20)), tmp_path / "i.html", worst=4)
+    assert (tmp_path / "i.html").read_text().count("data:image/png;base64,") == 4
+
+
+def test_tensorboard_is_used_or_asked_for(tmp_path: Path) -> None:
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        with pytest.raises(ImportError, match=r"pip install 'dlcore\[tensorboard\]'"):
+            callbacks.TensorBoard(tmp_path)
+        return
+    make().fit(data.ArrayDataset(X, Y), epochs=2, verbose=False, callbacks=[callbacks.TensorBoard(tmp_path)])
+    files = list(tmp_path.iterdir())
+    assert len(files) == 1
+    assert b"accuracy" in files[0].read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,6 +105,32 @@ class CSVLogger(Callback):
             if first:
                 writer.writerow(["epoch", *values])
             writer.writerow([epoch, *values.values()])
+
+
+class TensorBoard(Callback):
+    """Writes each epoch's values for TensorBoard, which has to be installed (`pip install 'dlcore[tensorboard]'`)."""
+
+    def __init__(self, log_dir: str | os.PathLike[str] = "runs") -> None:
+        try:
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.compat.proto.summary_pb2 import Summary
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        except ImportError:
+            raise ImportError("callbacks.TensorBoard needs TensorBoard: pip install 'dlcore[tensorboard]'") from None
+        self._event, self._summary, self._open = Event, Summary, EventFileWriter
+        self.log_dir = os.fspath(log_dir)
+        self._writer: Any = None
+
+    def begin(self, trainer: Trainer) -> None:
+        self._writer = self._open(self.log_dir)
+
+    def epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+        scalars = [self._summary.Value(tag=k, simple_value=v) for k, v in values.items()]
+        self._writer.add_event(self._event(wall_time=time.time(), step=epoch, summary=self._summary(value=scalars)))
+        self._writer.flush()
+
+    def end(self, trainer: Trainer) -> None:
+        self._writer.close()
 
 
 class Evaluate(Callback):

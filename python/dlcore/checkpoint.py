@@ -68,6 +68,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         _check(trainer, position, numbers)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise FileError(name, f"its state does not hold together: {error!r}") from None
+    _check_moments(trainer, name, tensors)
     before = {k: np.array(v.numpy()) for k, v in trainer.model.state_dict().items()}
     try:
         trainer.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
@@ -79,6 +80,15 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     random.set_state(numbers)
     trainer.history.epochs = epochs
     trainer.position = position
+
+
+def _check_moments(trainer: Trainer, file: str, tensors: dict[str, Any]) -> None:
+    """The optimizer keeps values for parameters that it has not seen yet: that they fit is to be known now."""
+    for name, parameter in trainer.model.named_parameters():
+        for key, value in tensors.items():
+            held_for = key.partition(".")[2].partition(".")[2]  # optimizer.KIND.NAME
+            if key.startswith("optimizer.") and held_for == name and value.shape != parameter.shape:
+                raise FileError(file, f"'{key}' has shape {value.shape}, the parameter '{name}' {parameter.shape}")
 
 
 def _check(trainer: Trainer, position: Position, numbers: dict[str, int]) -> None:

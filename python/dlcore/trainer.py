@@ -238,6 +238,13 @@ class Trainer:
         example = tuple(as_array(x)[:1] for x in inputs) if self._example is None else None
         return self.freeze(example).predict(*inputs)
 
+    def report(self, dataset: ArrayDataset, path: str | os.PathLike[str], worst: int = 20) -> dict[str, float]:
+        """Evaluates and writes one HTML file that needs nothing else: what was measured, the learning curves, confusion
+        of classes, and the `worst` rows (with pictures of images where matplotlib is installed). Returns the values."""
+        from dlcore import report
+
+        return report.write(self, dataset, path, worst)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """What `fit(resume=path)` needs to go on: parameters, optimizer, counters, history. A safetensors file."""
         checkpoint.save(self, path)
