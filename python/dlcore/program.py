@@ -60,6 +60,7 @@ class Program:
         self._inputs = [(n, graph.dtype(v), graph.shape(v)) for role, n, v in graph.leaves() if role == "input"]
         self._outputs = [(n, graph.dtype(v), graph.shape(v)) for n, v in graph.outputs()]
         self._check()
+        self._dtype = _core.Tensor(self._inputs[0][1], (0,)).numpy().dtype
         self._plans: OrderedDict[int, _core.Program] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -97,6 +98,9 @@ class Program:
         Arrays are converted to the inputs' dtypes where that loses nothing but float64's digits. A row's result is the
         same to the bit whatever other rows are given with it.
         """
+        if len(arrays) == 1 and self._fits(arrays[0]) and (plan := self._plans.get(len(arrays[0]))) is not None:
+            outputs = plan.run([_core.Tensor.from_numpy(arrays[0])])  # the short way, which a single row notices
+            return outputs[0].numpy() if len(outputs) == 1 else tuple(t.numpy() for t in outputs)
         made = self._prepare(arrays)
         rows = len(made[0])
         parts: list[list[Array]] = []
@@ -112,6 +116,16 @@ class Program:
         else:
             found = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return found[0] if len(found) == 1 else tuple(found)
+
+    def _fits(self, value: Any) -> bool:
+        """Whether the value needs no conversion and the program has one input."""
+        return (
+            type(value) is np.ndarray
+            and len(self._inputs) == 1
+            and value.dtype == self._dtype
+            and value.shape[1:] == self._inputs[0][2][1:]
+            and value.flags.c_contiguous
+        )
 
     def _prepare(self, arrays: Sequence[Any]) -> list[Array]:
         if len(arrays) != len(self._inputs):

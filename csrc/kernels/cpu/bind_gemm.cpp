@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "kernels/cpu/bind_epilogue.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/prepared.h"
 
 namespace dlcore {
 
@@ -13,6 +14,8 @@ void register_cpu_gemm(Registry& registry);
 
 #if defined(__x86_64__)
 namespace {
+
+constexpr int64_t kSmallestReady = 8;  // columns: fewer are as well read where they stand
 
 struct GemmPlan {
   GemmArgs args;
@@ -88,9 +91,20 @@ BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan>
 
   const GemmTable& table = isa == Isa::Avx512 ? avx512::gemm_table : avx2::gemm_table;
   BoundKernel bound;
+  Prepared ready;
+  const void* constant = spec.constant(plan->swapped ? 0 : 1);
+  if (constant && args.batch == 1 && args.n >= kSmallestReady && args.k > 0) {
+    args.b = static_cast<const float*>(constant) + plan->b_offset[0];
+    const int64_t panel = table.panel(args);
+    const Shape form{static_cast<int64_t>(isa), args.b_transposed, args.k, args.n, panel};
+    ready =
+        prepare(args.b, "gemm" + to_string(form), static_cast<size_t>((args.n + panel - 1) / panel * panel * args.k),
+                [&](float* to) { table.pack(args, to); });
+    args.ready = ready.get();
+  }
   const size_t own = (table.workspace(args) + 63) / 64 * 64;
   bound.workspace = own + (epilogue ? cpu::EpilogueRun::kWorkspace : 0);
-  bound.run = [plan, epilogue, own, run = table.run](const RunArgs& r) {
+  bound.run = [plan, epilogue, own, ready, run = table.run](const RunArgs& r) {
     GemmArgs call = plan->args;
     call.a = static_cast<const float*>(r.in[plan->swapped ? 1 : 0]);
     call.b = static_cast<const float*>(r.in[plan->swapped ? 0 : 1]);

@@ -22,10 +22,14 @@ struct GemmArgs {
   const float* b = nullptr;
   float* c = nullptr;
   void* workspace = nullptr;
+  const float* ready = nullptr;        // B in panels, as GemmTable::pack makes them; then `b` is not read
   const Epilogue* epilogue = nullptr;  // applied to C's elements, counted from c, as they are finished
 };
 
 struct GemmTable {
+  // One B that never changes (batch 1), packed ahead: panels of panel() columns, [panel][k][column].
+  int64_t (*panel)(const GemmArgs& args);
+  void (*pack)(const GemmArgs& args, float* ready);
   size_t (*workspace)(const GemmArgs& args);  // bytes; looks at the shape only
   void (*run)(const GemmArgs& args);
 };

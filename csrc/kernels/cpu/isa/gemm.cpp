@@ -29,6 +29,26 @@ DLCORE_INLINE void finish(const GemmArgs& g, const float* c, int64_t rows, int64
   }
 }
 
+// Columns first … first + width of B, rows k0 … k0 + k, as a panel [k][columns], zeros to the right.
+void pack_panel(const GemmArgs& g, const float* b, int64_t first, int64_t width, int64_t k0, int64_t k, int64_t columns,
+                float* dst) {
+  if (g.b_transposed) {
+    pack_transposed({b + first * g.ldb + k0, g.ldb, width, k, 1, 0, dst, columns});
+    return;
+  }
+  const float* src = b + k0 * g.ldb + first;
+  for (int64_t v = 0; v < columns; v += W) {
+    const int64_t left = width - v;
+    if (left >= W) {
+      for (int64_t p = 0; p < k; ++p) store(dst + p * columns + v, load(src + p * g.ldb + v));
+    } else {
+      const int lanes = left > 0 ? static_cast<int>(left) : 0;
+      for (int64_t p = 0; p < k; ++p)
+        store(dst + p * columns + v, lanes ? load_partial(src + p * g.ldb + v, lanes) : VF{});
+    }
+  }
+}
+
 // Many rows: B is packed block by block, by all threads, then swept by tiles of rows, each packing its part of A.
 void run_shared(const GemmArgs& g) {
   float* packed = static_cast<float*>(g.workspace);
@@ -43,27 +63,13 @@ void run_shared(const GemmArgs& g) {
       const int64_t n = min64(kBlockN, g.n - n0);
       for (int64_t k0 = 0; k0 < g.k; k0 += block_k) {
         const int64_t k = min64(block_k, g.k - k0);
-        parallel_for(ceil_div(n, kPanel), n * k / 4, [&](int64_t panel) {
-          float* dst = packed + panel * k * kPanel;
-          const int64_t first = n0 + panel * kPanel, width = min64(kPanel, n - panel * kPanel);
-          if (g.b_transposed) {
-            pack_transposed({b + first * g.ldb + k0, g.ldb, width, k, 1, 0, dst, kPanel});
-          } else {
-            const float* src = b + k0 * g.ldb + first;
-            const int second = static_cast<int>(width - W);
-            if (width == kPanel) {
-              for (int64_t p = 0; p < k; ++p) {
-                store(dst + p * kPanel, load(src + p * g.ldb));
-                store(dst + p * kPanel + W, load(src + p * g.ldb + W));
-              }
-            } else {
-              for (int64_t p = 0; p < k; ++p) {
-                store(dst + p * kPanel, load_partial(src + p * g.ldb, width < W ? static_cast<int>(width) : W));
-                store(dst + p * kPanel + W, second > 0 ? load_partial(src + p * g.ldb + W, second) : VF{});
-              }
-            }
-          }
-        });
+        if (!g.ready)
+          parallel_for(ceil_div(n, kPanel), n * k / 4, [&](int64_t panel) {
+            pack_panel(g, b, n0 + panel * kPanel, min64(kPanel, n - panel * kPanel), k0, k, kPanel,
+                       packed + panel * k * kPanel);
+          });
+        const float* panels = g.ready ? g.ready + n0 * g.k + k0 * kPanel : packed;
+        const int64_t panel_size = (g.ready ? g.k : k) * kPanel;
         parallel_for(ceil_div(tiles, tiles_a_chunk), g.m * n * k / W, [&](int64_t chunk) {
           float a_panel[kTileRows * kBlockK + W];
           const int64_t last = min64(tiles, (chunk + 1) * tiles_a_chunk);
@@ -77,7 +83,7 @@ void run_shared(const GemmArgs& g) {
                 store(a_panel + p * r, load_partial(src + p * g.a_col, static_cast<int>(r)));
             }
             for (int64_t j = 0; j < n; j += kPanel) {
-              const Segment segment{a_panel, packed + j * k, k};
+              const Segment segment{a_panel, panels + j / kPanel * panel_size, k};
               run_tile(static_cast<int>(r), min64(kPanel, n - j),
                        {&segment, 1, 1, r, kPanel, c + r0 * g.n + n0 + j, g.n, k0 > 0});
             }
@@ -140,8 +146,39 @@ void run_parts(const GemmArgs& g) {
   });
 }
 
+// Few rows by a B that stands packed: each panel is read once, from one end to the other.
+int64_t ready_panel(const GemmArgs& g) {
+  return shares_b(g) ? kPanel : wide_panel(static_cast<int>(g.m < kTileRows ? max64(g.m, 1) : kTileRows));
+}
+
+void pack_ready(const GemmArgs& g, float* ready) {
+  const int64_t columns = ready_panel(g);
+  parallel_for(ceil_div(g.n, columns), g.n * g.k / 2, [&](int64_t panel) {
+    pack_panel(g, g.b, panel * columns, min64(columns, g.n - panel * columns), 0, g.k, columns,
+               ready + panel * columns * g.k);
+  });
+}
+
+void run_ready(const GemmArgs& g) {
+  const int64_t columns = ready_panel(g), panels = ceil_div(g.n, columns), chunks = min64(panels, 32);
+  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
+  const float* a = g.a + g.a_offset[0];
+  parallel_for(chunks, cycles(g), [&](int64_t chunk) {
+    const int64_t from = chunk * panels / chunks, to = (chunk + 1) * panels / chunks;
+    for (int64_t panel = from; panel < to; ++panel) {
+      const int64_t j = panel * columns;
+      for (int64_t r0 = 0; r0 < g.m; r0 += rows) {
+        const Segment segment{a + r0 * g.a_row, g.ready + j * g.k, g.k};
+        run_tile(static_cast<int>(min64(rows, g.m - r0)), min64(columns, g.n - j),
+                 {&segment, 1, g.a_row, g.a_col, columns, g.c + r0 * g.n + j, g.n, false});
+      }
+    }
+    finish(g, g.c + from * columns, g.m, min64(g.n, to * columns) - from * columns);
+  });
+}
+
 size_t workspace(const GemmArgs& g) {
-  if (!shares_b(g)) return 0;
+  if (!shares_b(g) || g.ready) return 0;
   return static_cast<size_t>(ceil_div(min64(g.n, kBlockN), kPanel) * kPanel * min64(g.k, kBlockK)) * sizeof(float);
 }
 
@@ -149,12 +186,14 @@ void run(const GemmArgs& g) {
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;
   if (shares_b(g))
     run_shared(g);
+  else if (g.ready)
+    run_ready(g);
   else
     run_parts(g);
 }
 
 }  // namespace
 
-const GemmTable gemm_table = {workspace, run};
+const GemmTable gemm_table = {ready_panel, pack_ready, workspace, run};
 
 }  // namespace dlcore::DLCORE_ISA
