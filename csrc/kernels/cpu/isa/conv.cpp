@@ -118,7 +118,6 @@ void forward(const ConvShape& s, const ConvMap& map, const float* x, const float
   if (total == 0) return;
   if (is_depthwise(s)) {
     run_points_depthwise(conv);
-    apply_all(epilogue, total);
   } else if (few_channels(s)) {
     forward_few(s, x, packed, y, static_cast<float*>(workspace), epilogue);
   } else {

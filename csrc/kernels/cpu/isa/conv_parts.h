@@ -20,6 +20,9 @@ struct PointConv {
 };
 void run_points(const PointConv& conv);
 void run_points_depthwise(const PointConv& conv);
+// Backward-weight of a depthwise convolution, one row of gradients and one vector of channels.
+bool has_depthwise_weight(const ConvShape& s);
+void depthwise_weight_row(const ConvShape& s, const float* x, const float* dy, int64_t oh, int lanes, float* sums);
 
 inline bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.ci == 1 && s.co == 1; }
 // With so few input channels rows of taps are read as one stretch, from a padded copy of the image.

@@ -77,61 +77,14 @@ void point_tile(const PointTile& t, int tail) {
   }
 }
 
-// V vectors of channels, each channel by its own weights; the last of `lanes` channels when Partial.
-template <int R, int V, bool Partial>
-void depthwise_tile(const PointTile& t, int64_t channel, int lanes, int64_t weight_base) {
-  VF acc[R][V];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) {
-      acc[r][v] = VF{};
-      if (t.accumulate && r < t.rows) acc[r][v] = load_partial(t.out[r] + channel + v * W, Partial ? lanes : W);
-    }
-  }
-  for (int64_t tap = 0; tap < t.taps; ++tap) {
-    const float* from = t.weights + t.weight_offset[tap] + weight_base + channel;
-    VF w[V];
-#pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) w[v] = Partial ? load_partial(from + v * W, lanes) : load(from + v * W);
-    const float* const* x = t.table + tap * R;
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const float* p = x[r] + channel;
-#pragma GCC unroll 2
-      for (int v = 0; v < V; ++v)
-        acc[r][v] = fma(Partial ? load_partial(p + v * W, lanes) : load(p + v * W), w[v], acc[r][v]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    if (r < t.rows) {
-#pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) {
-        if (Partial)
-          store_partial(t.out[r] + channel + v * W, acc[r][v], lanes);
-        else
-          store(t.out[r] + channel + v * W, acc[r][v]);
-      }
-    }
-  }
-}
-
 using PointFn = void (*)(const PointTile&, int);
-using DepthFn = void (*)(const PointTile&, int64_t, int, int64_t);
 struct PointKernel {
   int pixels;
   PointFn one, two;
-  DepthFn depthwise, depthwise_one, depthwise_partial;
 };
 template <int R>
 constexpr PointKernel point_kernel() {
-  return {R,
-          point_tile<R, 1>,
-          point_tile<R, 2>,
-          depthwise_tile<R, 2, false>,
-          depthwise_tile<R, 1, false>,
-          depthwise_tile<R, 1, true>};
+  return {R, point_tile<R, 1>, point_tile<R, 2>};
 }
 constexpr PointKernel kPointKernels[] = {
     point_kernel<1>(), point_kernel<2>(),  point_kernel<4>(),  point_kernel<6>(),
@@ -295,35 +248,6 @@ void run_chunk(const PointConv& conv, const ConvPhase& phase, const Division& d,
                          (min64(last * d.rows, d.pixels) - first * d.rows) * conv.dest_channels);
 }
 
-void run_chunk_depthwise(const PointConv& whole, const PointConv& conv, const ConvPhase& phase, const Division& d,
-                         int64_t first, int64_t last) {
-  const int64_t channels = whole.groups;
-  const PointKernel& kernel = kernel_for(d.rows);
-  const float* table[kTableTaps * kPixels];
-  int64_t weight_offset[kTableTaps];
-  Tile tile;
-  for (int64_t i = first; i < last && i * d.rows < d.pixels; ++i) {
-    locate(conv, phase, 0, i * d.rows, min64(d.rows, d.pixels - i * d.rows), kernel.pixels, tile);
-    for (int64_t c0 = 0; c0 < channels; c0 += kBlockChannels) {
-      const int64_t count = min64(kBlockChannels, channels - c0);
-      float* out[kPixels];
-      for (int r = 0; r < tile.rows; ++r) out[r] = tile.dest[r] + c0;
-      int64_t t0 = 0;
-      do {
-        const int64_t taps = min64(kTableTaps, phase.tap_count - t0);
-        build_table(conv, tile, phase.taps + t0, taps, c0, table);
-        for (int64_t t = 0; t < taps; ++t) weight_offset[t] = phase.taps[t0 + t].index * channels;
-        const PointTile args{table, weight_offset, taps, 0, conv.weights, out, tile.rows, t0 > 0};
-        int64_t c = 0;
-        for (; c + 2 * W <= count; c += 2 * W) kernel.depthwise(args, c, W, c0);
-        for (; c + W <= count; c += W) kernel.depthwise_one(args, c, W, c0);
-        if (c < count) kernel.depthwise_partial(args, c, static_cast<int>(count - c), c0);
-        t0 += taps;
-      } while (t0 < phase.tap_count);
-    }
-  }
-}
-
 }  // namespace
 
 void run_points(const PointConv& conv) {
@@ -336,18 +260,6 @@ void run_points(const PointConv& conv) {
   });
   if (!applies_at_once(conv))
     apply_all(conv.epilogue, conv.n * conv.dest_d * conv.dest_h * conv.dest_w * conv.groups * conv.dest_channels);
-}
-
-void run_points_depthwise(const PointConv& whole) {
-  PointConv conv = whole;  // all channels of a pixel stand together, as one group's would
-  conv.groups = 1;
-  conv.source_channels = conv.dest_channels = whole.groups;
-  parallel_for(count_chunks(conv, 1), cycles(whole) / W * 2, [&](int64_t chunk) {
-    for_chunk(conv, 1, chunk,
-              [&](const ConvPhase& phase, const Division& d, int64_t, int64_t first, int64_t last, int64_t) {
-                run_chunk_depthwise(whole, conv, phase, d, first, last);
-              });
-  });
 }
 
 }  // namespace dlcore::DLCORE_ISA

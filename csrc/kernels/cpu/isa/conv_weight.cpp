@@ -284,6 +284,12 @@ void depthwise(const ConvShape& s, const float* x, const float* dy, float* sums,
       for (int64_t c = 0; c < lanes; ++c) own[tap * channels + c] = 0;
     const int64_t last = min64(s.n, (block + 1) * images) * s.od * s.oh;
     for (int64_t row = block * images * s.od * s.oh; row < last; ++row) {
+      if (has_depthwise_weight(s)) {
+        for (int64_t c = c0; c < c0 + lanes; c += W)
+          depthwise_weight_row(s, x + row / s.oh * s.h * s.w * channels + c, dy + row * s.ow * channels + c, row % s.oh,
+                               static_cast<int>(min64(W, c0 + lanes - c)), own + c - c0);
+        continue;
+      }
       for (int64_t tap = 0; tap < taps; ++tap) {
         const int64_t plane = row / s.oh % s.od * s.stride_d + tap / s.kw / s.kh * s.dilation_d - s.pad_front;
         const int64_t in = row % s.oh * s.stride_h + tap / s.kw % s.kh * s.dilation_h - s.pad_top;
