@@ -92,7 +92,7 @@ OwnedMap make_map(const ConvShape& s, const AxisPhases (&whole)[3], const int64_
   AxisPhases cut[3], best[3] = {whole[0], whole[1], whole[2]};
   for (size_t i = 0; i < 3; ++i) cut[i] = cut_borders(whole[i], source[i]);
   double least = cost(s, whole, products);
-  for (unsigned set = 1; set < 8; ++set) {
+  for (unsigned set = 1; set < 8 && !goes_by_rows(s); ++set) {
     const AxisPhases tried[3] = {set & 1 ? cut[0] : whole[0], set & 2 ? cut[1] : whole[1], set & 4 ? cut[2] : whole[2]};
     if (tried[0].size() * tried[1].size() * tried[2].size() > kMostPhases) continue;
     if (const double c = cost(s, tried, products); c < 0.97 * least) {

@@ -46,6 +46,12 @@ struct ConvMap {
   int64_t count;
 };
 
+// Convolutions that go row by row and frame the image with zeros themselves: their borders are no phases of their own.
+inline bool goes_by_rows(const ConvShape& s) {
+  const bool depthwise = s.ci == 1 && s.co == 1, flat = s.d == 1 && s.od == 1 && s.kd == 1;
+  return s.groups > 1 ? depthwise || flat : flat && s.ci <= 3;
+}
+
 struct ConvTable {
   // workspace_* give bytes. The pointers are x, weights, y in the roles of the forward convolution, whose weights are
   // packed apart: once, where they never change.

@@ -86,6 +86,10 @@ DLCORE_INLINE void store_partial(float* p, VF v, int n) {
 DLCORE_INLINE VF gather(const float* base, VI index) {
   return (VF)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, (__m512i)index, base, 4);
 }
+// Lane i of the result is lane index[i] of v, modulo W.
+DLCORE_INLINE VF permute(VF v, VI index) {
+  return (VF)_mm512_maskz_permutexvar_ps(kAllLanes, (__m512i)index, (__m512)v);
+}
 #else
 DLCORE_INLINE bool any(VI mask) { return _mm256_movemask_epi8((__m256i)mask) != 0; }
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
@@ -113,6 +117,7 @@ DLCORE_INLINE VF load_partial(const float* p, int n) { return (VF)_mm256_maskloa
 DLCORE_INLINE VF load_masked(const float* p, VI mask) { return (VF)_mm256_maskload_ps(p, (__m256i)mask); }
 DLCORE_INLINE void store_partial(float* p, VF v, int n) { _mm256_maskstore_ps(p, first_lanes(n), (__m256)v); }
 DLCORE_INLINE VF gather(const float* base, VI index) { return (VF)_mm256_i32gather_ps(base, (__m256i)index, 4); }
+DLCORE_INLINE VF permute(VF v, VI index) { return (VF)_mm256_permutevar8x32_ps((__m256)v, (__m256i)index); }
 #endif
 
 // The 16 virtual lanes of a reduction along contiguous memory (docs/ops.md, lanes16), whatever the hardware's width.

@@ -57,6 +57,7 @@ void pack_backward(const ConvShape& s, const float* w, float* packed) {
 
 int64_t packed_floats(const ConvShape& s, int64_t source, int64_t dest) {
   if (is_depthwise(s)) return lines(s.taps() * s.groups);
+  if (is_shuffled(s)) return shuffled_floats(s, source, dest);
   return s.groups * ceil_div(dest, kPanel) * kPanel * s.taps() * source;
 }
 
@@ -106,6 +107,8 @@ void forward_few(const ConvShape& s, const float* x, const float* packed, float*
 void pack(const ConvShape& s, const float* w, float* packed) {
   if (is_depthwise(s))
     transpose(w, s.taps(), s.groups, s.taps(), packed, s.groups);
+  else if (is_shuffled(s))
+    pack_shuffled(s, false, w, packed);
   else
     pack_forward(s, w, packed);
 }
@@ -120,7 +123,7 @@ void forward(const ConvShape& s, const ConvMap& map, const float* x, const float
     run_points_depthwise(conv);
   } else if (few_channels(s)) {
     forward_few(s, x, packed, y, static_cast<float*>(workspace), epilogue);
-  } else {
+  } else if (!(is_grouped(s) && run_points_grouped(conv, is_shuffled(s)))) {
     run_points(conv);
   }
 }
@@ -134,9 +137,15 @@ void backward_data(const ConvShape& s, const ConvMap& map, const float* dy, cons
   if (is_depthwise(s)) {
     transpose(w, s.taps(), s.groups, s.taps(), packed, s.groups);
     run_points_depthwise(conv);
+  } else if (is_shuffled(s)) {
+    pack_shuffled(s, true, w, packed);
+    run_points_grouped(conv, true);
+  } else if (data_to_few(s) && fits_few(conv)) {
+    pack_few(s, w, packed);
+    run_points_few(conv);
   } else {
     pack_backward(s, w, packed);
-    run_points(conv);
+    if (!(is_grouped(s) && run_points_grouped(conv, false))) run_points(conv);
   }
 }
 

@@ -20,11 +20,23 @@ struct PointConv {
 };
 void run_points(const PointConv& conv);
 void run_points_depthwise(const PointConv& conv);
+// Few channels a group, so that a vector holds several groups; weights by pack_shuffled.
+bool run_points_grouped(const PointConv& conv, bool shuffled);  // false: it does not fit, nothing is done
+int64_t shuffled_floats(const ConvShape& s, int64_t source, int64_t dest);
+void pack_shuffled(const ConvShape& s, bool backward, const float* w, float* packed);
+// Backward-data to one to three channels; weights by pack_few.
+bool data_to_few(const ConvShape& s);
+bool fits_few(const PointConv& conv);
+void run_points_few(const PointConv& conv);
+void pack_few(const ConvShape& s, const float* w, float* packed);
 // Backward-weight of a depthwise convolution, one row of gradients and one vector of channels.
 bool has_depthwise_weight(const ConvShape& s);
 void depthwise_weight_row(const ConvShape& s, const float* x, const float* dy, int64_t oh, int lanes, float* sums);
 
 inline bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.ci == 1 && s.co == 1; }
+inline bool is_grouped(const ConvShape& s) { return s.groups > 1 && s.d == 1 && s.od == 1 && s.kd == 1; }
+// A vector of at least two groups.
+inline bool is_shuffled(const ConvShape& s) { return is_grouped(s) && !is_depthwise(s) && max64(s.ci, s.co) <= W / 2; }
 // With so few input channels rows of taps are read as one stretch, from a padded copy of the image.
 inline bool few_channels(const ConvShape& s) { return s.groups == 1 && s.ci < 16; }
 inline int64_t padded_d(const ConvShape& s) {

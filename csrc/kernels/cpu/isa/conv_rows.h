@@ -34,7 +34,7 @@ struct RowRun {
 inline int64_t taps_across(const ConvPhase& phase) {
   int64_t n = 0;
   while (n < phase.tap_count && phase.taps[n].offset_h == phase.taps[0].offset_h &&
-         phase.taps[n].plane == phase.taps[0].plane)
+         phase.taps[n].offset_d == phase.taps[0].offset_d)
     ++n;
   return n;
 }
@@ -47,8 +47,8 @@ inline Window window_of(const PointConv& conv, int64_t h) {
   Window found{int64_t{1} << 60, -(int64_t{1} << 60)};
   for (int64_t p = 0; p < conv.map->count; ++p) {
     const ConvPhase& phase = conv.map->phases[p];
-    if (h % phase.step_h != phase.first_h || phase.tap_count == 0) continue;
-    const int64_t at = h / phase.step_h * phase.source_h;
+    if (h % phase.h.step != phase.h.first || phase.tap_count == 0) continue;
+    const int64_t at = h / phase.h.step * phase.h.source;
     const int64_t a = at + phase.taps[0].offset_h, b = at + phase.taps[phase.tap_count - 1].offset_h;
     found = {min64(found.low, min64(a, b)), max64(found.high, max64(a, b))};
   }
@@ -76,7 +76,7 @@ inline Ring ring_of(const PointConv& conv, int64_t channels, int64_t unit) {
     const ConvPhase& phase = conv.map->phases[p];
     for (int64_t t = 0; t < phase.tap_count; ++t) {
       ring.left = min64(ring.left, phase.taps[t].offset_w);
-      right = max64(right, phase.taps[t].offset_w + (phase.cols - 1) * phase.source_w);
+      right = max64(right, phase.taps[t].offset_w + (phase.w.count - 1) * phase.w.source);
     }
   }
   if (right < ring.left || ring.rows > kRingFloats || right - ring.left >= kRingFloats) return ring;
@@ -130,13 +130,13 @@ void for_rows(const PointConv& conv, const Ring& ring, int64_t first, int64_t la
     }
     for (int64_t p = 0; p < conv.map->count; ++p) {
       const ConvPhase& phase = conv.map->phases[p];
-      if (h % phase.step_h != phase.first_h) continue;
+      if (h % phase.h.step != phase.h.first) continue;
       const int64_t nw = taps_across(phase), block = nw > kRowTaps ? kRowTaps : nw * (kRowTaps / max64(1, nw));
       const int64_t gap = nw > 1 ? phase.taps[1].offset_w - phase.taps[0].offset_w : 1;
-      run.count = phase.cols;
-      run.out = dest + (h * conv.dest_w + phase.first_w) * dest_c;
-      run.out_step = phase.step_w * dest_c;
-      run.stride = gap == 1 ? phase.source_w : gap == -1 && phase.source_w == 1 ? -1 : 0;
+      run.count = phase.w.count;
+      run.out = dest + (h * conv.dest_w + phase.w.first) * dest_c;
+      run.out_step = phase.w.step * dest_c;
+      run.stride = gap == 1 ? phase.w.source : gap == -1 && phase.w.source == 1 ? -1 : 0;
       int64_t t = 0;
       do {
         const int64_t taps = min64(block, phase.tap_count - t);
@@ -145,10 +145,10 @@ void for_rows(const PointConv& conv, const Ring& ring, int64_t first, int64_t la
         run.accumulate = t > 0;
         for (int64_t k = 0; k < taps; ++k) {
           const ConvTap& tap = phase.taps[t + k];
-          const int64_t r = h / phase.step_h * phase.source_h + tap.offset_h;
+          const int64_t r = h / phase.h.step * phase.h.source + tap.offset_h;
           const int64_t slot = (r % ring.rows + ring.rows) % ring.rows;
           run.taps[k] = {rows + (slot * ring.width + tap.offset_w - ring.left) * ring.channels,
-                         phase.source_w * ring.channels, tap.index};
+                         phase.w.source * ring.channels, tap.index};
         }
         body(run);
         t += taps;
@@ -165,19 +165,19 @@ void for_row(const PointConv& conv, int64_t plane, int64_t h, const float* sourc
              int64_t dest_c, Body&& body) {
   for (int64_t p = 0; p < conv.map->count; ++p) {
     const ConvPhase& phase = conv.map->phases[p];
-    if (phase.plane != plane || h % phase.step_h != phase.first_h) continue;
-    const int64_t i = h / phase.step_h, nw = taps_across(phase), last = max64(0, nw - 1);
-    float* out = dest + (h * conv.dest_w + phase.first_w) * dest_c;
+    if (plane % phase.d.step != phase.d.first || h % phase.h.step != phase.h.first) continue;
+    const int64_t i = h / phase.h.step, nw = taps_across(phase), last = max64(0, nw - 1);
+    float* out = dest + (h * conv.dest_w + phase.w.first) * dest_c;
     const int64_t gap = nw > 1 ? phase.taps[1].offset_w - phase.taps[0].offset_w : 1;
     const int64_t low = nw ? min64(phase.taps[0].offset_w, phase.taps[last].offset_w) : 0;
     const int64_t high = nw ? max64(phase.taps[0].offset_w, phase.taps[last].offset_w) : 0;
-    int64_t first = 0, end = phase.cols;
-    while (first < end && first * phase.source_w + low < 0) ++first;
-    while (end > first && (end - 1) * phase.source_w + high >= conv.source_w) --end;
+    int64_t first = 0, end = phase.w.count;
+    while (first < end && first * phase.w.source + low < 0) ++first;
+    while (end > first && (end - 1) * phase.w.source + high >= conv.source_w) --end;
     const int64_t block = nw > kRowTaps ? kRowTaps : nw * (kRowTaps / max64(1, nw));
     RowRun run;
-    run.out_step = phase.step_w * dest_c;
-    run.stride = gap == 1 ? phase.source_w : gap == -1 && phase.source_w == 1 ? -1 : 0;
+    run.out_step = phase.w.step * dest_c;
+    run.stride = gap == 1 ? phase.w.source : gap == -1 && phase.w.source == 1 ? -1 : 0;
     const auto emit = [&](int64_t j, int64_t pixels) {
       run.count = pixels;
       run.out = out + j * run.out_step;
@@ -189,11 +189,13 @@ void for_row(const PointConv& conv, int64_t plane, int64_t h, const float* sourc
         run.accumulate = t > 0;
         for (int64_t k = 0; k < taps; ++k) {
           const ConvTap& tap = phase.taps[t + k];
-          const int64_t from_h = i * phase.source_h + tap.offset_h, from_w = j * phase.source_w + tap.offset_w;
-          const bool inside = from_h >= 0 && from_h < conv.source_h && from_w >= 0 && from_w < conv.source_w;
+          const int64_t from_d = plane / phase.d.step * phase.d.source + tap.offset_d;
+          const int64_t from_h = i * phase.h.source + tap.offset_h, from_w = j * phase.w.source + tap.offset_w;
+          const bool inside = from_d >= 0 && from_d < conv.source_d && from_h >= 0 && from_h < conv.source_h &&
+                              from_w >= 0 && from_w < conv.source_w;
           run.taps[k] = {
-              inside ? source + ((tap.plane * conv.source_h + from_h) * conv.source_w + from_w) * source_c : kRowZeros,
-              inside ? phase.source_w * source_c : 0, tap.index};
+              inside ? source + ((from_d * conv.source_h + from_h) * conv.source_w + from_w) * source_c : kRowZeros,
+              inside ? phase.w.source * source_c : 0, tap.index};
         }
         body(run);
         t += taps;
@@ -201,7 +203,7 @@ void for_row(const PointConv& conv, int64_t plane, int64_t h, const float* sourc
     };
     for (int64_t j = 0; j < first; ++j) emit(j, 1);
     if (end > first) emit(first, end - first);
-    for (int64_t j = end; j < phase.cols; ++j) emit(j, 1);
+    for (int64_t j = end; j < phase.w.count; ++j) emit(j, 1);
   }
 }
 

@@ -1,0 +1,150 @@
+// Backward-data towards an image's one to four channels. So few outputs a pixel fill no vector: lanes are neighbouring
+// pixels instead, for which the rows of gradients are transposed, channel by channel, into a ring in the cache.
+#include "base/parallel.h"
+#include "kernels/cpu/isa/conv_rows.h"
+
+namespace dlcore::DLCORE_ISA {
+namespace {
+
+constexpr int64_t kFloats = 98304;  // 384 KB, of a second-level cache
+#ifdef __AVX512F__
+constexpr int kMost = 4;
+#else
+constexpr int kMost = 3;
+#endif
+
+struct PixelTile {
+  const float* from[kRowTaps];
+  const float* weights[kRowTaps];  // [source channel][destination channel]
+  int64_t taps, channels, stride;  // from one source channel to the next
+  bool accumulate;
+  float* sums;  // [destination channel][kMost·W]
+};
+
+template <int I, int V>
+void pixel_tile(const PixelTile& t) {
+  VF acc[I][V];
+#pragma GCC unroll 4
+  for (int i = 0; i < I; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) acc[i][v] = t.accumulate ? load(t.sums + (i * kMost + v) * W) : VF{};
+  }
+  for (int64_t tap = 0; tap < t.taps; ++tap) {
+    const float* x = t.from[tap];
+    const float* w = t.weights[tap];
+    for (int64_t c = 0; c < t.channels; ++c, x += t.stride, w += I) {
+      VF xv[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) xv[v] = load(x + v * W);
+#pragma GCC unroll 4
+      for (int i = 0; i < I; ++i) {
+        const VF wv = splat(w[i]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) acc[i][v] = fma(xv[v], wv, acc[i][v]);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < I; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(t.sums + (i * kMost + v) * W, acc[i][v]);
+  }
+}
+
+using PixelFn = void (*)(const PixelTile&);
+template <int V>
+PixelFn pixel_fn(int64_t channels) {
+  return channels == 1 ? pixel_tile<1, V> : channels == 2 ? pixel_tile<2, V> : pixel_tile<3, V>;
+}
+PixelFn pixel_fn(int64_t channels, int64_t vectors) {
+  if (vectors == 1) return pixel_fn<1>(channels);
+  if (vectors == 2) return pixel_fn<2>(channels);
+  if (vectors == 3) return pixel_fn<3>(channels);
+  return pixel_fn<kMost>(channels);
+}
+
+// Row r of the source into the ring, [channel][column].
+void fill_transposed(const PointConv& conv, const Ring& ring, int64_t stride, int64_t r, const float* source,
+                     float* to) {
+  const bool row = r >= 0 && r < conv.source_h;
+  const int64_t first = row ? min64(ring.width, max64(0, -ring.left)) : stride;
+  const int64_t end = row ? max64(first, min64(ring.width, conv.source_w - ring.left)) : stride;
+  for (int64_t c = 0; c < conv.source_channels; ++c) {
+    float* line = to + c * stride;
+    for (int64_t i = 0; i < first; ++i) line[i] = 0;
+    for (int64_t i = end; i < stride; ++i) line[i] = 0;
+  }
+  if (end > first)
+    transpose(source + (r * conv.source_w + ring.left + first) * conv.source_channels, conv.source_channels,
+              end - first, conv.source_channels, to + first, stride);
+}
+
+void run_row(const PointConv& conv, const Ring& ring, int64_t stride, int64_t h, const float* rows, float* dest) {
+  const int64_t channels = conv.dest_channels;
+  for (int64_t p = 0; p < conv.map->count; ++p) {
+    const ConvPhase& phase = conv.map->phases[p];
+    if (h % phase.h.step != phase.h.first) continue;
+    float* out = dest + (h * conv.dest_w + phase.w.first) * channels;
+    for (int64_t j = 0; j < phase.w.count; j += kMost * W) {
+      const int64_t pixels = min64(kMost * W, phase.w.count - j);
+      float sums[3 * kMost * W];
+      PixelTile t{{}, {}, 0, conv.source_channels, stride, false, sums};
+      int64_t at = 0;
+      do {
+        t.taps = min64(kRowTaps, phase.tap_count - at);
+        t.accumulate = at > 0;
+        for (int64_t k = 0; k < t.taps; ++k) {
+          const ConvTap& tap = phase.taps[at + k];
+          const int64_t r = h / phase.h.step * phase.h.source + tap.offset_h;
+          const int64_t slot = (r % ring.rows + ring.rows) % ring.rows;
+          t.from[k] = rows + slot * conv.source_channels * stride + j + tap.offset_w - ring.left;
+          t.weights[k] = conv.weights + tap.index * conv.source_channels * channels;
+        }
+        pixel_fn(channels, ceil_div(pixels, W))(t);
+        at += t.taps;
+      } while (at < phase.tap_count);
+      for (int64_t q = 0; q < pixels; ++q)
+        for (int64_t i = 0; i < channels; ++i) out[(j + q) * phase.w.step * channels + i] = sums[i * kMost * W + q];
+    }
+  }
+}
+
+}  // namespace
+
+bool data_to_few(const ConvShape& s) {
+  return s.groups == 1 && s.ci <= 3 && s.co >= 8 && s.d == 1 && s.od == 1 && s.kd == 1 && s.w >= W;
+}
+
+void pack_few(const ConvShape& s, const float* w, float* packed) {
+  const int64_t taps = s.taps();
+  for (int64_t t = 0; t < taps; ++t)
+    for (int64_t oi = 0; oi < s.co * s.ci; ++oi) *packed++ = w[oi * taps + t];
+}
+
+bool fits_few(const PointConv& conv) {
+  const Ring ring = ring_of(conv, 1, 1);
+  return ring.width && ring.rows * conv.source_channels * (ring.width + kMost * W) <= kFloats;
+}
+
+void run_points_few(const PointConv& conv) {
+  const Ring ring = ring_of(conv, 1, 1);
+  const int64_t stride = ring.width + kMost * W, line = conv.source_channels * stride;
+  const int64_t chunk_rows = even(conv.dest_h, max64(4 * ring.rows, 8)), chunks = ceil_div(conv.dest_h, chunk_rows);
+  const int64_t cycles = conv.n * conv.dest_h * ceil_div(conv.dest_w, W) * conv.taps * conv.source_channels * 2;
+  parallel_for(conv.n * chunks, cycles, [&](int64_t chunk) {
+    alignas(64) float rows[kFloats];
+    const int64_t image = chunk / chunks, first = chunk % chunks * chunk_rows;
+    const int64_t last = min64(conv.dest_h, first + chunk_rows);
+    const float* source = conv.source + image * conv.source_h * conv.source_w * conv.source_channels;
+    float* dest = conv.dest + image * conv.dest_h * conv.dest_w * conv.dest_channels;
+    int64_t filled = -(int64_t{1} << 60);
+    for (int64_t h = first; h < last; ++h) {
+      const Window now = window_of(conv, h);
+      for (int64_t r = max64(filled, now.low); r <= now.high; ++r, filled = r)
+        fill_transposed(conv, ring, stride, r, source, rows + (r % ring.rows + ring.rows) % ring.rows * line);
+      run_row(conv, ring, stride, h, rows, dest);
+    }
+  });
+}
+
+}  // namespace dlcore::DLCORE_ISA
