@@ -24,6 +24,7 @@ namespace dlcore {
   X(ref_norm)                     \
   X(ref_attention)                \
   X(ref_rnn)                      \
+  X(ref_ctc)                      \
   X(ref_fused)                    \
   X(cpu_elementwise)              \
   X(cpu_reduce)                   \

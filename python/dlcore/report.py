@@ -153,6 +153,10 @@ def _of_classes(trainer: Trainer, dataset: ArrayDataset, outputs: Array, worst: 
     return [*parts, f"<h2>Worst predictions</h2><small>the largest loss first</small>{table}"]
 
 
+def _show(values: Array) -> str:
+    return ", ".join(f"{v:.5g}" for v in values[:6]) + (" …" if len(values) > 6 else "")
+
+
 def _of_numbers(dataset: ArrayDataset, outputs: Array, worst: int) -> list[str]:
     wanted = dataset.labels.astype(np.float64)
     if wanted.size != outputs.size:
@@ -160,10 +164,9 @@ def _of_numbers(dataset: ArrayDataset, outputs: Array, worst: int) -> list[str]:
     wanted, found = wanted.reshape(len(wanted), -1), outputs.reshape(len(outputs), -1)
     error = np.abs(found - wanted).max(1)
     order = np.argsort(-error, kind="stable")[:worst]
-    show = lambda v: ", ".join(f"{x:.5g}" for x in v[:6]) + (" …" if len(v) > 6 else "")  # noqa: E731
     table = _table(
         ("row", "label", "predicted", "deviation"),
-        [(int(i), show(wanted[i]), show(found[i]), f"{error[i]:.5g}") for i in order],
+        [(int(i), _show(wanted[i]), _show(found[i]), f"{error[i]:.5g}") for i in order],
     )
     return [f"<h2>Worst predictions</h2><small>the largest deviation first</small>{table}"]
 

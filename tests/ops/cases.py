@@ -522,6 +522,12 @@ for _smooth in (0.0, 0.1):
         grad=(0, 2, 3),
         tolerance=1e-5,
     )
+for _t, _n, _c, _s, _blank in ((6, 3, 5, 3, 0), (9, 2, 4, 2, 3), (4, 2, 3, 0, 0), (5, 0, 3, 2, 0)):
+    _rows = (
+        Arg((_n, _s), "index", _c, "i64"), Arg((_n,), f"={_t}", 0, "i64"), Arg((_n,), f"={_s}", 0, "i64"),
+    )  # fmt: skip
+    case("ctc", (_t, _n, _c), *_rows, blank=_blank, grad=(0,) if _n else (), second=False, tolerance=1e-5)
+    case("ctc_backward", (_n,), (_t, _n, _c), *_rows, blank=_blank, tolerance=1e-4)
 for _shape, _axis in (((8, 5), 1), ((4, 3, 5, 6), 1), ((4, 5, 6, 3), 3), ((4, 9, 9, 20), 3), ((11, 4, 9, 7), 1)):
     _c = _shape[_axis]
     case("batch_norm", _shape, (_c,), (_c,), axis=_axis, eps=1e-5, grad=(0, 1, 2), tolerance=2e-5, label=f"a{_axis}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
+
+import numpy as np
 
 from dlcore import dtype
 from dlcore.elementwise import _as_float, abs, exp, log, maximum, relu, sqrt, square, where
@@ -196,3 +199,34 @@ def triplet_margin_loss(
     """max(0, |anchor - positive| - |anchor - negative| + margin), distances by the p-norm."""
     a, b, c = operands((anchor, positive, negative))
     return _reduced(relu(norm(a - b + eps, -1, p) - norm(a - c + eps, -1, p) + margin), reduction)
+
+
+def ctc_loss(
+    log_probs: TensorLike, targets: TensorLike, input_lengths: Any, target_lengths: Any, blank: int = 0,
+    reduction: str = "mean", zero_infinity: bool = False,
+) -> Tensor:  # fmt: skip
+    """Connectionist temporal classification of log-probabilities (T, N, C), or (T, C) of one row.
+
+    targets: labels (N, S), or all rows' labels one after the other. "mean" divides each row's loss by its number of
+    labels first. A row that is too short for its labels has an infinite loss; zero_infinity takes 0 for it.
+    """
+    x, labels = _as_float(log_probs), cast_to(as_tensor(targets), dtype.int64)
+    single = x.ndim == 2
+    if single:
+        x, labels = x.reshape(x.shape[0], 1, x.shape[1]), labels.reshape(1, -1)
+    if x.ndim != 3:
+        raise ValueError(f"[ctc_loss] expected log-probabilities (T, N, C) or (T, C), got shape {x.shape}")
+    if labels.ndim == 1:
+        counts = np.asarray(target_lengths, np.int64).reshape(-1)
+        if counts.sum() != labels.shape[0]:
+            raise ValueError(f"[ctc_loss] {labels.shape[0]} targets for target_lengths that add up to {counts.sum()}")
+        steps = np.arange(counts.max(initial=0))
+        places = np.minimum(np.cumsum(counts)[:, None] - counts[:, None] + steps, max(0, labels.shape[0] - 1))
+        labels = take(labels, places) if labels.shape[0] else labels.reshape(len(counts), 0)
+    steps_of, labels_of = (cast_to(as_tensor(n), dtype.int64).reshape(-1) for n in (input_lengths, target_lengths))
+    loss = apply1("ctc", (x, labels, steps_of, labels_of), {"blank": blank})
+    if zero_infinity:
+        loss = where(loss == math.inf, 0.0, loss)
+    if reduction == "mean":
+        return mean(loss / cast_to(maximum(labels_of, 1), loss.dtype))
+    return _reduced(loss.reshape(()) if single else loss, reduction)
