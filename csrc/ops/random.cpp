@@ -27,6 +27,8 @@ Types infer_dropout(Call& c) {
   c.want_real(0, "x");
   want_rng(c, 1);
   c.finite("p", 0, 1);
+  if (c.flag("channels_last"))
+    c.check(c.in(0).shape.size() >= 3, "channels_last wants images, got ", to_string(c.in(0)));
   return {c.in(0)};
 }
 

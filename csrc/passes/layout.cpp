@@ -1,7 +1,7 @@
-// Images (and signals and volumes) run channels-last (NHWC, NLC, NDHWC) between convolutions and poolings, as the
-// kernels like them; transposes stay at the edges, where a value meets an op whose order of arithmetic is tied to the
-// axes' order. The walk keeps, for each value of the old graph, its form with the old axes (the rewrite's map) and, if
-// one was made, its NHWC form.
+// Images and volumes run channels-last (NHWC, NDHWC), and signals as images of height 1, between convolutions and
+// poolings, as the kernels like them; transposes stay at the edges, where a value meets an op whose order of arithmetic
+// is tied to the axes' order. The walk keeps, for each value of the old graph, its form with the old axes (the
+// rewrite's map) and, if one was made, its NHWC form.
 #include <algorithm>
 #include <map>
 #include <numeric>
@@ -50,6 +50,16 @@ List channels_last(const List& nchw) {
   return found;
 }
 
+// A signal's (N, C, L) as an image's (N, C, 1, L).
+template <class List>
+List as_image(List nchw, typename List::value_type height) {
+  if (nchw.size() == 3) nchw.insert(nchw.begin() + 2, height);
+  return nchw;
+}
+
+// The shape in which a value runs.
+Shape running(const Shape& nchw) { return channels_last(as_image(nchw, 1)); }
+
 IntList axes(size_t rank) {
   IntList all(rank);
   std::iota(all.begin(), all.end(), 0);
@@ -81,6 +91,7 @@ class Layout {
     if (std::none_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return native(v) && rank(v) == axes; }))
       return false;
     if (const Spatial* s = find(kBatchNorm, node.op)) return batch_norm(node, *s);
+    if (node.op == "dropout") return dropout(node);
     if (is_pointwise(node.op)) return pointwise(node);
     return move_axes(node);
   }
@@ -90,8 +101,13 @@ class Layout {
     const ValueId x = node.inputs[0], y = node.outputs[0];
     const Shape &from = g_.shape(x), &to = g_.shape(y);
     if (!native(x) || !is_image(y) || from[0] != to[0] || from[1] != to[1]) return false;
+    if (running(from) == running(to)) {
+      nhwc_[static_cast<size_t>(y)] = nhwc_[static_cast<size_t>(x)];
+      native_[static_cast<size_t>(y)] = 1;
+      return true;
+    }
     Node copy = node;
-    copy.attrs.set("shape", channels_last(to));
+    copy.attrs.set("shape", running(to));
     emit_images(node, std::move(copy), 1, 1);
     return true;
   }
@@ -100,8 +116,16 @@ class Layout {
     const auto axes = static_cast<int64_t>(rank(node.inputs[0]));
     if (normalize_axis(node.attrs.integer("axis"), axes, node.op.c_str()) != 1) return false;
     Node copy = node;
-    copy.attrs.set("axis", axes - 1);
+    copy.attrs.set("axis", axes == 3 ? 3 : axes - 1);
     emit_images(node, std::move(copy), s.inputs, s.outputs);
+    return true;
+  }
+
+  // The mask stays that of the old axes.
+  bool dropout(const Node& node) {
+    Node copy = node;
+    copy.attrs.set("channels_last", int64_t{1});
+    emit_images(node, std::move(copy), 1, 1);
     return true;
   }
 
@@ -119,12 +143,16 @@ class Layout {
     for (ValueId v : node.inputs)
       if (rank(v) != static_cast<size_t>(axes)) return false;
     Node copy = node;
-    const auto move_axis = [&](int64_t axis) { return moved(normalize_axis(axis, axes, node.op.c_str()), axes); };
+    const auto move_axis = [&](int64_t axis) {
+      const int64_t at = normalize_axis(axis, axes, node.op.c_str());
+      return axes == 3 ? moved(at == 2 ? 3 : at, 4) : moved(at, axes);
+    };
     if (node.op == "concat") {
       copy.attrs.set("axis", move_axis(node.attrs.integer("axis")));
     } else if (node.op == "slice" || node.op == "pad") {
       for (const auto& [name, value] : node.attrs)
-        if (const IntList* list = std::get_if<IntList>(&value)) copy.attrs.set(name, channels_last(*list));
+        if (const IntList* list = std::get_if<IntList>(&value))
+          copy.attrs.set(name, channels_last(as_image(*list, name == "stop" || name == "step" ? 1 : 0)));
     } else if (node.op == "reverse" || node.op == "max" || node.op == "min") {
       IntList of = node.attrs.ints("axes");
       for (int64_t& axis : of) axis = move_axis(axis);
@@ -166,9 +194,12 @@ class Layout {
 
   ValueId nchw(ValueId v) {
     if (r_(v) == kNone) {
-      IntList perm = axes(rank(v));
+      const Shape& shape = g_.shape(v);
+      const Shape image = as_image(shape, 1);
+      IntList perm = axes(image.size());
       for (int64_t& axis : perm) axis = moved(axis, static_cast<int64_t>(perm.size()));
-      r_.set(v, emit1(r_.to, "transpose", {nhwc_[static_cast<size_t>(v)]}, {{"perm", perm}}, where(v)));
+      const ValueId x = emit1(r_.to, "transpose", {nhwc_[static_cast<size_t>(v)]}, {{"perm", perm}}, where(v));
+      r_.set(v, reshaped(x, image, shape, v));
     }
     return r_(v);
   }
@@ -183,15 +214,17 @@ class Layout {
     const Node* producer = g_.producer(v);
     if (image && producer && producer->op == "broadcast_to" && !is_broadcast(producer->inputs[0])) {
       const ValueId small = nhwc(producer->inputs[0], count);
-      return made = emit1(r_.to, "broadcast_to", {small}, {{"shape", channels_last(shape)}}, producer->where);
+      return made = emit1(r_.to, "broadcast_to", {small}, {{"shape", running(shape)}}, producer->where);
     }
-    ValueId x = nchw(v);
-    if (!image) {
-      IntList padded(count - shape.size(), 1);
-      padded.insert(padded.end(), shape.begin(), shape.end());
-      x = emit1(r_.to, "reshape", {x}, {{"shape", padded}}, where(v));
-    }
-    return made = emit1(r_.to, "transpose", {x}, {{"perm", channels_last(axes(count))}}, where(v));
+    Shape whole(count - shape.size(), 1);
+    whole.insert(whole.end(), shape.begin(), shape.end());
+    whole = as_image(whole, 1);
+    const ValueId x = reshaped(nchw(v), shape, whole, v);
+    return made = emit1(r_.to, "transpose", {x}, {{"perm", channels_last(axes(whole.size()))}}, where(v));
+  }
+
+  ValueId reshaped(ValueId x, const Shape& from, const Shape& to, ValueId old) {
+    return from == to ? x : emit1(r_.to, "reshape", {x}, {{"shape", to}}, where(old));
   }
 
   bool is_broadcast(ValueId v) const {

@@ -55,6 +55,28 @@ def test_images_stay_channels_last_between_the_edges() -> None:
     assert "axis=1" not in g.text()
 
 
+def test_dropout_does_not_mind_the_layout() -> None:
+    """The mask is the same with and without channels-last images, and costs no transpose."""
+    for size in (8, 7):
+        g = _core.Graph()
+        x, w, rng = (
+            g.input("x", "f32", [2, 3, size, size]),
+            g.input("w", "f32", [20, 3, 3, 3]),
+            g.input("r", "i64", [2]),
+        )
+        y = g.emit("dropout", [emit(g, "conv2d", x, w, **CONV), rng], {"p": 0.4, "site": 3})[0]
+        g.output("y", emit(g, "conv2d", y, g.input("v", "f32", [4, 20, 3, 3]), **CONV))
+        assert ops(g.optimize()).count("transpose") == 2
+        draw = np.random.default_rng(0)
+        data = [
+            _core.Tensor.from_numpy(draw.standard_normal(s).astype(np.float32))
+            for s in ((2, 3, size, size), (20, 3, 3, 3), (4, 20, 3, 3))
+        ]
+        data.insert(2, _core.Tensor.from_numpy(np.array([5, 1])))
+        want = _core.Program(g, passes=[], backend="ref").run(data)[0].numpy()
+        np.testing.assert_allclose(_core.Program(g).run(data)[0].numpy(), want, rtol=1e-4, atol=1e-4)
+
+
 def test_chains_become_one_program() -> None:
     g = cnn().optimize()
     g.verify()
@@ -234,3 +256,27 @@ def test_an_epilogue_has_the_derivative_of_its_parts() -> None:
         found.append([t.numpy() for t in _core.Program(graph).run(data)])
     for a, b2 in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b2)
+
+
+def test_signals_stay_channels_last_as_images_of_height_one() -> None:
+    """Convolutions of signals with what stands between them: one transpose in, one out, and one kernel a layer."""
+    g = _core.Graph()
+    draw = np.random.default_rng(0)
+    h, width, data = g.input("x", "f32", [2, 16, 40]), 40, [draw.standard_normal((2, 16, 40))]
+    conv = {"stride": [1, 1], "padding": [0, 0, 1, 1], "dilation": [1, 1], "groups": 1, "layout": "nchw"}
+    for i in range(2):
+        w, b = g.input(f"w{i}", "f32", [16, 16, 1, 3]), g.input(f"b{i}", "f32", [16])
+        data += [draw.standard_normal((16, 16, 1, 3)), draw.standard_normal(16)]
+        y = emit(g, "conv2d", emit(g, "reshape", h, shape=[2, 16, 1, width]), w, **conv)
+        y = emit(g, "reshape", y, shape=[2, 16, width])
+        h = emit(g, "relu", emit(g, "add", y, emit(g, "reshape", b, shape=[16, 1])))
+        h = emit(g, "concat", h, h, axis=2)
+        h = emit(g, "slice", h, start=[0, 0, 3], stop=[2, 16, 2 * width - 5], step=[1, 1, 2])
+        width = g.shape(h)[2]
+    h = emit(g, "max", h, axes=[2], keepdims=1)
+    g.output("y", emit(g, "pad", h, low=[0, 1, 2], high=[0, 0, 1], interior=[0, 0, 1], value=0.5))
+    assert ops(g.optimize()).count("conv2d_fused") == 2
+    assert ops(g.optimize()).count("transpose") == 2
+    tensors = [_core.Tensor.from_numpy(d.astype(np.float32)) for d in data]
+    want = _core.Program(g, passes=[], backend="ref").run(tensors)[0].numpy()
+    np.testing.assert_array_equal(_core.Program(g).run(tensors)[0].numpy(), want)

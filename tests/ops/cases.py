@@ -186,6 +186,8 @@ case("iota", size=17, dtype="i64", expect=lambda: np.arange(17))
 case("random_uniform", Arg((2,), "key", dtype="i64"), shape=[5, 9], site=3, low=-1.0, high=2.0)
 case("random_normal", Arg((2,), "key", dtype="i64"), shape=[5, 9], site=3)
 case("dropout", (6, 35), Arg((2,), "key", dtype="i64"), p=0.3, site=2, grad=(0,))
+for _shape in ((2, 3, 4, 5), (3, 6, 20), (2, 3, 3, 37), (5, 2, 2, 2, 16), (2, 70, 33), (0, 3, 4)):
+    case("dropout", _shape, Arg((2,), "key", dtype="i64"), p=0.3, site=2, channels_last=1)
 
 # Shape.
 case("reshape", (4, 6), shape=[3, 8], expect=lambda x: x.reshape(3, 8), grad=(0,))

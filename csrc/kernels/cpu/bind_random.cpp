@@ -21,6 +21,12 @@ BoundKernel bind(const KernelSpec& spec) {
   a.range = static_cast<float>(high - low);
   a.p = static_cast<float>(p);
   a.keep_scale = static_cast<float>(1.0 / (1.0 - p));
+  if constexpr (drops) {
+    const DropoutSpec s = dropout_spec(spec);
+    if (s.channels_last && a.n >= int64_t{1} << 32) return {};
+    a.channels = s.channels;
+    a.pixels = s.pixels;
+  }
   const RandomTable& table = current_isa() == Isa::Avx512 ? avx512::random_table : avx2::random_table;
   return {[run = table.*member, base = a](const RunArgs& args) {
     RandomArgs a = base;
@@ -33,12 +39,17 @@ BoundKernel bind(const KernelSpec& spec) {
   }};
 }
 
+BoundKernel bind_dropout(const KernelSpec& spec) {
+  return dropout_spec(spec).channels_last ? bind<&RandomTable::dropout_images, true>(spec)
+                                          : bind<&RandomTable::dropout, true>(spec);
+}
+
 }  // namespace
 
 void register_cpu_random(Registry& r) {
   r.add("cpu", 10, "random_uniform", bind<&RandomTable::uniform, false>);
   r.add("cpu", 10, "random_normal", bind<&RandomTable::normal, false>);
-  r.add("cpu", 10, "dropout", bind<&RandomTable::dropout, true>);
+  r.add("cpu", 10, "dropout", bind_dropout);
 }
 #else
 void register_cpu_random(Registry&) {}

@@ -10,14 +10,16 @@ struct RandomArgs {
   const float* x;  // dropout
   float* out;
   int64_t n;
-  float low, range;     // uniform
-  float p, keep_scale;  // dropout
+  int64_t channels, pixels;  // dropout of channels-last images (random_spec.h): n < 2^32 elements
+  float low, range;          // uniform
+  float p, keep_scale;       // dropout
 };
 
 struct RandomTable {
   void (*uniform)(const RandomArgs&);
   void (*normal)(const RandomArgs&);
   void (*dropout)(const RandomArgs&);
+  void (*dropout_images)(const RandomArgs&);
 };
 
 namespace avx2 {

@@ -39,12 +39,19 @@ BoundKernel bind_normal(const KernelSpec& spec) {
 template <class T>
 BoundKernel dropout(const KernelSpec& spec) {
   const double p = spec.attrs.real("p");
-  return {[site = random_site(spec), n = numel(spec.outputs[0].shape), p = static_cast<float>(p),
-           scale = static_cast<T>(1.0 / (1.0 - p))](const RunArgs& args) {
+  return {[site = random_site(spec), s = dropout_spec(spec), n = numel(spec.outputs[0].shape),
+           p = static_cast<float>(p), scale = static_cast<T>(1.0 / (1.0 - p))](const RunArgs& args) {
     const RandomState state = random_state(args.in[1]);
     const T* x = static_cast<const T*>(args.in[0]);
     T* out = static_cast<T*>(args.out[0]);
-    for (int64_t i = 0; i < n; ++i) out[i] = uniform(state, site, i) >= p ? x[i] * scale : T(0);
+    for (int64_t i = 0; i < n; ++i) {
+      int64_t number = i;
+      if (s.channels_last) {
+        const int64_t c = i % s.channels, pixel = i / s.channels;
+        number = (pixel / s.pixels * s.channels + c) * s.pixels + pixel % s.pixels;
+      }
+      out[i] = uniform(state, site, number) >= p ? x[i] * scale : T(0);
+    }
   }};
 }
 

@@ -19,12 +19,15 @@ struct Words {
 
 DLCORE_INLINE VU splat(uint32_t x) { return x - VU{}; }
 
-DLCORE_INLINE Words philox(const RandomArgs& a, uint64_t block) {
+DLCORE_INLINE VU lanes() {
   VU lane;
   for (int i = 0; i < W; ++i) lane[i] = static_cast<uint32_t>(i);
-  // A chunk starts at a multiple of W, so the lower half does not wrap within the vector.
-  VU c0 = static_cast<uint32_t>(block) + lane, c1 = splat(static_cast<uint32_t>(block >> 32)), c2 = splat(a.site),
-     c3 = splat(a.step);
+  return lane;
+}
+
+// Of the blocks c1·2^32 + c0.
+DLCORE_INLINE Words philox(const RandomArgs& a, VU c0, VU c1) {
+  VU c2 = splat(a.site), c3 = splat(a.step);
   uint32_t k0 = static_cast<uint32_t>(a.seed), k1 = static_cast<uint32_t>(a.seed >> 32);
   const VU m0 = splat(0xD2511F53u), m1 = splat(0xCD9E8D57u);
 #pragma GCC unroll 10
@@ -62,7 +65,9 @@ DLCORE_INLINE void weave(const VF (&w)[4], VF (&out)[4]) {
 }
 
 DLCORE_INLINE void uniforms(const RandomArgs& a, int64_t element, VF (&u)[4]) {
-  const Words words = philox(a, static_cast<uint64_t>(element) / 4);
+  const uint64_t block = static_cast<uint64_t>(element) / 4;
+  // A chunk starts at a multiple of W, so the lower half does not wrap within the vector.
+  const Words words = philox(a, static_cast<uint32_t>(block) + lanes(), splat(static_cast<uint32_t>(block >> 32)));
 #pragma GCC unroll 4
   for (int k = 0; k < 4; ++k) u[k] = uniform_of_bits<VF>(words.w[k]);
 }
@@ -115,8 +120,44 @@ void run(const RandomArgs& a) {
   parallel_for((a.n + kChunk - 1) / kChunk, a.n * 3, body);
 }
 
+// Channels-last images: a vector of channels draws the numbers of a pixel from as many blocks, which are those of the
+// next three pixels, too, where rows of pixels start with a block.
+template <int kPixels>
+void drop_pixels(const RandomArgs& a, int64_t image, int64_t pixel) {
+  const VU pixels = splat(static_cast<uint32_t>(a.pixels));
+  for (int64_t c = 0; c < a.channels; c += W) {
+    const auto first = static_cast<uint32_t>((image * a.channels + c) * a.pixels + pixel);
+    const VU element = first + lanes() * pixels;
+    const Words words = philox(a, element >> 2, VU{});
+    VF u[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) u[k] = uniform_of_bits<VF>(words.w[k]);
+    const VU word = element & 3u;
+    if (kPixels == 1) u[0] = select(word < 2u, select(word == 0u, u[0], u[1]), select(word == 2u, u[2], u[3]));
+    const int n = a.channels - c < W ? static_cast<int>(a.channels - c) : W;
+#pragma GCC unroll 4
+    for (int k = 0; k < kPixels; ++k) {
+      const int64_t at = (image * a.pixels + pixel + k) * a.channels + c;
+      const VF x = n == W ? load(a.x + at) : load_partial(a.x + at, n);
+      const VF y = select(u[k] >= a.p, x * a.keep_scale, VF{});
+      n == W ? store(a.out + at, y) : store_partial(a.out + at, y, n);
+    }
+  }
+}
+
+void drop_images(const RandomArgs& a) {
+  if (a.n == 0) return;
+  const int64_t step = a.pixels % 4 == 0 ? 4 : 1, total = a.n / a.channels / step;
+  const int64_t size = kChunk / (a.channels * step) + 1;
+  parallel_for((total + size - 1) / size, a.n * (step == 4 ? 3 : 8), [&](int64_t chunk) {
+    const int64_t end = (chunk + 1) * size < total ? (chunk + 1) * size : total;
+    for (int64_t i = chunk * size; i < end; ++i)
+      (step == 4 ? drop_pixels<4> : drop_pixels<1>)(a, i * step / a.pixels, i * step % a.pixels);
+  });
+}
+
 }  // namespace
 
-const RandomTable random_table = {run<Uniform, false>, run<Normal, false>, run<Plain, true>};
+const RandomTable random_table = {run<Uniform, false>, run<Normal, false>, run<Plain, true>, drop_images};
 
 }  // namespace dlcore::DLCORE_ISA
