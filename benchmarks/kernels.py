@@ -23,7 +23,7 @@ import dlcore as dl
 sys.path.insert(0, str(Path(__file__).parent))
 from kernel_cases import FAMILIES, Case
 from report import Table
-from timing import interleave, show
+from timing import interleave, repeated, show
 
 
 def exact(case: Case) -> Any:
@@ -45,7 +45,7 @@ def error(found: Any, want: Any) -> str:
 def measure(case: Case, peers: set[str], seconds: float) -> dict[str, Any]:
     calls: dict[str, Any] = {"dlcore": case.ours()}
     calls |= {name: build() for name, build in case.peers.items() if name.split()[0] in peers}
-    times = interleave(calls, seconds, 0.02)
+    times = interleave({n: repeated(c) for n, c in calls.items()}, seconds, 0.02)
     ours = times.pop("dlcore")
     best = min(times, key=lambda n: times[n].best) if times else None
     want = exact(case)

@@ -1,4 +1,4 @@
-"""The models of the benchmarks, each in dlcore and in PyTorch with the same state-dict keys, and a batch of data."""
+"""The models of the benchmarks in dlcore, each with a batch of data. peers.py has them in other frameworks."""
 
 from __future__ import annotations
 
@@ -44,36 +44,46 @@ class GPT(nn.Module):
         return self.head(self.ln(self.blocks(x)))
 
 
-def torch_gpt() -> Any:
-    import torch
-    from torch import nn as tnn
+class Residual(nn.Module):
+    """A basic block: two 3×3 convolutions with batch norm around a shortcut."""
 
-    class TorchBlock(tnn.Module):  # type: ignore[misc]
-        def __init__(self, width: int, heads: int) -> None:
-            super().__init__()
-            self.heads = heads
-            self.ln1, self.ln2 = tnn.LayerNorm(width), tnn.LayerNorm(width)
-            self.qkv, self.proj = tnn.Linear(width, 3 * width), tnn.Linear(width, width)
-            self.fc1, self.fc2 = tnn.Linear(width, 4 * width), tnn.Linear(4 * width, width)
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(out), nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels != out:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
 
-        def forward(self, x: Any) -> Any:
-            b, t, c = x.shape
-            q, k, v = self.qkv(self.ln1(x)).reshape(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-            h = tnn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.proj(h.permute(0, 2, 1, 3).reshape(b, t, c))
-            return x + self.fc2(tnn.functional.gelu(self.fc1(self.ln2(x))))
+    def forward(self, x: dl.Tensor) -> dl.Tensor:
+        y = self.bn2(self.conv2(nn.functional.relu(self.bn1(self.conv1(x)))))
+        return nn.functional.relu(y + self.shortcut(x))
 
-    class TorchGPT(tnn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.token, self.position = tnn.Embedding(65, 128), tnn.Embedding(64, 128)
-            self.blocks = tnn.Sequential(*[TorchBlock(128, 4) for _ in range(4)])
-            self.ln, self.head = tnn.LayerNorm(128), tnn.Linear(128, 65, bias=False)
 
-        def forward(self, ids: Any) -> Any:
-            return self.head(self.ln(self.blocks(self.token(ids) + self.position(torch.arange(ids.shape[1])))))
+# Channels in and out, stride of ResNet-18's blocks (He et al., "Deep residual learning for image recognition", 2015).
+RESNET18 = [
+    (64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1),
+    (128, 256, 2), (256, 256, 1), (256, 512, 2), (512, 512, 1),
+]  # fmt: skip
 
-    return TorchGPT()
+
+def resnet18(n: Any, block: Any) -> Any:
+    """For 32×32 images: a 3×3 convolution first, no pooling before the blocks. `n` is dlcore.nn or torch.nn."""
+    first = [n.Conv2d(3, 64, 3, padding=1, bias=False), n.BatchNorm2d(64), n.ReLU()]
+    last = [n.AdaptiveAvgPool2d(1), n.Flatten(), n.Linear(512, 10)]
+    return n.Sequential(*first, *[block(*sizes) for sizes in RESNET18], *last)
+
+
+class Sequence(nn.Module):
+    """An LSTM over the sequence and a linear layer on its last output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(32, 128, batch_first=True), nn.Linear(128, 10)
+
+    def forward(self, x: dl.Tensor) -> dl.Tensor:
+        return self.head(self.lstm(x)[0][:, -1])
 
 
 def sequential(n: Any, name: str) -> Any:
@@ -100,7 +110,6 @@ class Model:
     name: str
     what: str
     ours: Callable[[], nn.Module]
-    theirs: Callable[[], Any]
     batch: Callable[[np.random.Generator], tuple[Array, Array]]
 
 
@@ -108,42 +117,21 @@ def _classes(shape: tuple[int, ...], classes: int) -> Callable[[np.random.Genera
     return lambda rng: (rng.standard_normal(shape).astype(np.float32), rng.integers(0, classes, shape[0]))
 
 
-def _torch_sequential(name: str) -> Callable[[], Any]:
-    def build() -> Any:
-        import torch
-
-        return sequential(torch.nn, name)
-
-    return build
-
-
 MODELS = [
-    Model(
-        "mlp-small",
-        "MLP 20-64-64-2, batch 32",
-        lambda: sequential(nn, "mlp-small"),
-        _torch_sequential("mlp-small"),
-        _classes((32, 20), 2),
-    ),
-    Model(
-        "mlp",
-        "MLP 784-256-128-10, batch 64",
-        lambda: sequential(nn, "mlp"),
-        _torch_sequential("mlp"),
-        _classes((64, 784), 10),
-    ),
+    Model("mlp-small", "MLP 20-64-64-2, batch 32", lambda: sequential(nn, "mlp-small"), _classes((32, 20), 2)),
+    Model("mlp", "MLP 784-256-128-10, batch 64", lambda: sequential(nn, "mlp"), _classes((64, 784), 10)),
     Model(
         "cnn",
         "CNN conv32-conv64-pool-fc128-fc10 on 28×28, batch 64",
         lambda: sequential(nn, "cnn"),
-        _torch_sequential("cnn"),
         _classes((64, 1, 28, 28), 10),
     ),
+    Model("lstm", "LSTM 32→128, batch 32 × 50 steps", Sequence, _classes((32, 50, 32), 10)),
     Model(
         "gpt",
         "GPT 4 layers, 4 heads, width 128, 64 tokens, batch 12",
         GPT,
-        torch_gpt,
         lambda rng: (rng.integers(0, 65, (12, 64)), rng.integers(0, 65, (12, 64))),
     ),
+    Model("resnet18", "ResNet-18 on 32×32, batch 32", lambda: resnet18(nn, Residual), _classes((32, 3, 32, 32), 10)),
 ]

@@ -3,9 +3,11 @@ shared machine. The best is what the code can do, the median what it does here."
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 
@@ -16,24 +18,57 @@ class Timing:
 
 
 def interleave(
-    candidates: dict[str, Callable[[], object]], seconds: float = 4.0, slice_seconds: float = 0.03
+    candidates: dict[str, Callable[[int], object]], seconds: float = 4.0, slice_seconds: float = 0.03
 ) -> dict[str, Timing]:
-    """Times all candidates in turn for about `seconds` in all; a slice repeats short calls to fill `slice_seconds`."""
+    """Times all candidates in turn for about `seconds` in all. Each takes how often it should run: short ones run many
+    times to fill `slice_seconds`."""
     repeats: dict[str, int] = {}
     for name, call in candidates.items():
-        call()
+        call(1)
         begin = time.perf_counter()
-        call()
+        call(1)
         repeats[name] = max(1, int(slice_seconds / max(1e-7, time.perf_counter() - begin)))
+        call(repeats[name])
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or min(map(len, samples.values())) < 5:
         for name, call in candidates.items():
             begin = time.perf_counter()
-            for _ in range(repeats[name]):
-                call()
+            call(repeats[name])
             samples[name].append((time.perf_counter() - begin) / repeats[name])
     return {name: Timing(min(s), statistics.median(s)) for name, s in samples.items()}
+
+
+def repeated(call: Callable[[], object]) -> Callable[[int], object]:
+    """A call as interleave wants it."""
+
+    def run(times: int) -> object:
+        result = None
+        for _ in range(times):
+            result = call()
+        return result
+
+    return run
+
+
+def _burn() -> None:
+    while True:
+        pass
+
+
+@contextlib.contextmanager
+def burning(on: bool) -> Iterator[None]:
+    """Another process computes meanwhile."""
+    if not on:
+        yield
+        return
+    other = multiprocessing.get_context("spawn").Process(target=_burn, daemon=True)
+    other.start()
+    try:
+        yield
+    finally:
+        other.kill()
+        other.join()
 
 
 def show(seconds: float) -> str:

@@ -1,0 +1,57 @@
+"""The benchmark programs run, agree with their peers where those are installed, and print what they promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dlcore
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+PLACE = str(Path(dlcore.__file__).parents[1])  # these tests may run on a build that is not installed
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PLACE}
+pytestmark = pytest.mark.skipif(not BENCHMARKS.exists(), reason="the tests run without the sources")
+
+
+def run(tmp_path: Path, program: str, *args: str) -> list[dict[str, object]]:
+    out = tmp_path / "out.json"
+    command = [sys.executable, str(BENCHMARKS / program), *args, "--json", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.stdout.startswith("| ")
+    return json.loads(out.read_text())["rows"]
+
+
+def test_training_steps(tmp_path: Path) -> None:
+    rows = run(tmp_path, "train.py", "mlp-small", "--threads", "1", "--seconds", "0.05", "--peers", "torch")
+    assert [r["model"] for r in rows] == ["mlp-small"]
+    assert 0 < rows[0]["dlcore"]["best"] <= rows[0]["dlcore"]["median"]  # type: ignore[index]
+
+
+def test_costs(tmp_path: Path) -> None:
+    rows = run(tmp_path, "train.py", "mlp-small", "--costs")
+    assert rows[0]["framework"] == "dlcore"
+    assert rows[0]["first"] > 0 and rows[0]["peak"] >= rows[0]["imported"]  # type: ignore[operator]  # noqa: PT018
+
+
+def test_predictions(tmp_path: Path) -> None:
+    rows = run(tmp_path, "infer.py", "mlp", "--threads", "1", "--seconds", "0.05")
+    assert [r["rows"] for r in rows] == [1, 256]
+
+
+def test_kernels(tmp_path: Path) -> None:
+    rows = run(tmp_path, "kernels.py", "gemm", "--match", "8x8x8", "--seconds", "0.02")
+    assert len(rows) == 3
+    assert all(r["rate"] > 0 for r in rows)  # type: ignore[operator]
+
+
+def test_an_unknown_model_is_an_error(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "train.py"), "no-such"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 2
+    assert "known: ['mlp-small'" in done.stderr
