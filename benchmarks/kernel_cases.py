@@ -337,7 +337,7 @@ def rows() -> Iterator[Case]:
 
         return body
 
-    x, bias, image = normal(8192, 512), normal(512), normal(32, 64, 32, 32)
+    x, other, bias, image = normal(8192, 512), normal(8192, 512), normal(512), normal(32, 64, 32, 32)
     big = 2.0 * x.nbytes
     norm = lambda x, g, b: f("layer_norm")(x, (512,), g, b)  # noqa: E731
     pool = lambda x: f("max_pool2d")(x, 2)  # noqa: E731
@@ -354,7 +354,7 @@ def rows() -> Iterator[Case]:
         ("layer_norm 8192x512", "layer_norm", [x, bias, bias], {"dims": 1, "eps": 1e-5}, big,
          torch_call(norm, x, bias, bias)),
         ("gelu 8192x512", "gelu", [x], {}, big, torch_call(f("gelu"), x)),
-        ("add 8192x512", "add", [x, x], {}, big * 1.5, torch_call(lambda x: x + x, x)),
+        ("add 8192x512", "add", [x, other], {}, big * 1.5, torch_call(lambda x, y: x + y, x, other)),
         ("sum of rows 8192x512", "sum", [x], {"axes": [1], "keepdims": 0}, big / 2, torch_call(lambda x: x.sum(1), x)),
         ("max_pool2d 2x2 64@32²", "max_pool2d", [np.ascontiguousarray(np.moveaxis(image, 1, 3))], window,
          1.5 * image.nbytes, torch_call(pool, image)),

@@ -65,8 +65,9 @@ def inner_loops(lines: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("isa", list(FLAGS))
-def test_no_stack_traffic_in_the_inner_loops(isa: str) -> None:
-    loops = [lp for lp in inner_loops(assembly(ISA / "gemm_micro.cpp", isa)) if sum("vfmadd" in x for x in lp) >= 8]
+@pytest.mark.parametrize("source", ["gemm_micro", "gemm64"])
+def test_no_stack_traffic_in_the_inner_loops(source: str, isa: str) -> None:
+    loops = [lp for lp in inner_loops(assembly(ISA / f"{source}.cpp", isa)) if sum("vfmadd" in x for x in lp) >= 8]
     assert loops, "no micro-kernel loop found: the test no longer looks at the right file"
     full = 28 if isa == "avx512" else 12
     assert max(sum("vfmadd" in x for x in lp) for lp in loops) >= full, "the accumulator block is not fully unrolled"

@@ -45,9 +45,21 @@ std::vector<int64_t> batch_offsets(const Shape& input, const Shape& output) {
   return offsets;
 }
 
+BoundKernel bind_float64(std::shared_ptr<GemmPlan> plan, const Gemm64Table& table) {
+  BoundKernel bound;
+  bound.workspace = table.workspace(plan->args);
+  bound.run = [plan, run = table.run](const RunArgs& r) {
+    const size_t a = plan->swapped ? 1 : 0;
+    run(plan->args, static_cast<const double*>(r.in[a]), static_cast<const double*>(r.in[1 - a]),
+        static_cast<double*>(r.out[0]), r.workspace);
+  };
+  return bound;
+}
+
 BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan> epilogue) {
   const Isa isa = current_isa();
-  if (isa == Isa::Ref || spec.inputs[0].dtype != DType::F32 || spec.inputs[1].dtype != DType::F32) return {};
+  const DType dtype = spec.inputs[0].dtype;
+  if (isa == Isa::Ref || (dtype != DType::F32 && dtype != DType::F64) || spec.inputs[1].dtype != dtype) return {};
   const Shape &a = spec.inputs[0].shape, &b = spec.inputs[1].shape, &c = spec.outputs[0].shape;
   DLCORE_CHECK(a.size() >= 2 && b.size() >= 2 && c.size() >= std::max(a.size(), b.size()), Value,
                "[matmul] needs matrices, got ", to_string(a), " @ ", to_string(b));
@@ -89,6 +101,8 @@ BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan>
   args.a_offset = plan->a_offset.data();
   args.b_offset = plan->b_offset.data();
 
+  if (dtype == DType::F64)
+    return bind_float64(std::move(plan), isa == Isa::Avx512 ? avx512::gemm64_table : avx2::gemm64_table);
   const GemmTable& table = isa == Isa::Avx512 ? avx512::gemm_table : avx2::gemm_table;
   BoundKernel bound;
   Prepared ready;

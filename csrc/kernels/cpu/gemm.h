@@ -34,11 +34,19 @@ struct GemmTable {
   void (*run)(const GemmArgs& args);
 };
 
+// The same in float64: the shape from GemmArgs, whose pointers do not count.
+struct Gemm64Table {
+  size_t (*workspace)(const GemmArgs& shape);
+  void (*run)(const GemmArgs& shape, const double* a, const double* b, double* c, void* workspace);
+};
+
 namespace avx2 {
 extern const GemmTable gemm_table;
-}
+extern const Gemm64Table gemm64_table;
+}  // namespace avx2
 namespace avx512 {
 extern const GemmTable gemm_table;
-}
+extern const Gemm64Table gemm64_table;
+}  // namespace avx512
 
 }  // namespace dlcore

@@ -29,6 +29,13 @@ typedef uint64_t VUL __attribute__((vector_size(4 * W)));  // W / 2 lanes
 typedef float VFu __attribute__((vector_size(4 * W), aligned(4), may_alias));
 typedef int32_t VIu __attribute__((vector_size(4 * W), aligned(4), may_alias));
 
+inline constexpr int WD = W / 2;
+typedef double VD __attribute__((vector_size(8 * WD)));
+typedef double VDu __attribute__((vector_size(8 * WD), aligned(8), may_alias));
+
+DLCORE_INLINE VD load(const double* p) { return *reinterpret_cast<const VDu*>(p); }
+DLCORE_INLINE void store(double* p, VD v) { *reinterpret_cast<VDu*>(p) = v; }
+DLCORE_INLINE VD splat(double x) { return x - VD{}; }
 DLCORE_INLINE VF load(const float* p) { return *reinterpret_cast<const VFu*>(p); }
 DLCORE_INLINE void store(float* p, VF v) { *reinterpret_cast<VFu*>(p) = v; }
 DLCORE_INLINE VI load(const int32_t* p) { return *reinterpret_cast<const VIu*>(p); }
@@ -50,6 +57,13 @@ DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) {
 inline constexpr __mmask16 kAllLanes = 0xffff;  // masked forms: gcc 12 warns of its own header in the others
 DLCORE_INLINE bool any(VI mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
 DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+DLCORE_INLINE VD fma(VD a, VD b, VD c) { return (VD)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+DLCORE_INLINE VD load_partial(const double* p, int n) {
+  return (VD)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+}
+DLCORE_INLINE void store_partial(double* p, VD v, int n) {
+  _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+}
 // W bytes as integers: GCC 12 converts byte by byte.
 DLCORE_INLINE VI widen_bytes(const uint8_t* p) {
   return (VI)_mm512_maskz_cvtepu8_epi32(kAllLanes, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -116,6 +130,12 @@ DLCORE_INLINE __m256i first_lanes(int n) {
 DLCORE_INLINE VF load_partial(const float* p, int n) { return (VF)_mm256_maskload_ps(p, first_lanes(n)); }
 DLCORE_INLINE VF load_masked(const float* p, VI mask) { return (VF)_mm256_maskload_ps(p, (__m256i)mask); }
 DLCORE_INLINE void store_partial(float* p, VF v, int n) { _mm256_maskstore_ps(p, first_lanes(n), (__m256)v); }
+DLCORE_INLINE VD fma(VD a, VD b, VD c) { return (VD)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+DLCORE_INLINE __m256i first_doubles(int n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+DLCORE_INLINE VD load_partial(const double* p, int n) { return (VD)_mm256_maskload_pd(p, first_doubles(n)); }
+DLCORE_INLINE void store_partial(double* p, VD v, int n) { _mm256_maskstore_pd(p, first_doubles(n), (__m256d)v); }
 DLCORE_INLINE VF gather(const float* base, VI index) { return (VF)_mm256_i32gather_ps(base, (__m256i)index, 4); }
 DLCORE_INLINE VF permute(VF v, VI index) { return (VF)_mm256_permutevar8x32_ps((__m256)v, (__m256i)index); }
 #endif
