@@ -197,9 +197,10 @@ const ConvTable* table_for(const KernelSpec& spec) {
   }
 }
 
-// What packed weights depend on.
+// What packed weights depend on: of one tap also the number of pixels, when it is small (a product of few rows).
 std::string form(const char* what, const ConvShape& s) {
-  return what + to_string(Shape{static_cast<int64_t>(current_isa()), s.groups, s.co, s.ci, s.taps()});
+  const int64_t rows = s.taps() == 1 ? std::min<int64_t>(s.n * s.out_size(), 96) : 0;
+  return what + to_string(Shape{static_cast<int64_t>(current_isa()), s.groups, s.co, s.ci, s.taps(), rows});
 }
 
 BoundKernel bind_forward(const KernelSpec& spec, std::shared_ptr<const TilePlan> epilogue) {

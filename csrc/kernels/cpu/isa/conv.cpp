@@ -1,5 +1,6 @@
 // Forward and backward-data: packing of weights, and the way for few input channels.
 #include "base/parallel.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/isa/conv_parts.h"
 
 namespace dlcore::DLCORE_ISA {
@@ -61,11 +62,42 @@ int64_t packed_floats(const ConvShape& s, int64_t source, int64_t dest) {
   return s.groups * ceil_div(dest, kPanel) * kPanel * s.taps() * source;
 }
 
-size_t packed_forward(const ConvShape& s) { return static_cast<size_t>(packed_floats(s, s.ci, s.co)); }
+// A 1×1 convolution with stride 1 is a product of the pixels by the weights, whose driver blocks better.
+bool is_product(const ConvShape& s) {
+  return s.taps() == 1 && s.groups == 1 && !few_channels(s) && s.stride_d == 1 && s.stride_h == 1 && s.stride_w == 1 &&
+         s.pad_front == 0 && s.pad_top == 0 && s.pad_left == 0 && s.in_size() == s.out_size();
+}
+
+GemmArgs product(const ConvShape& s, bool forward) {
+  static constexpr int64_t kNoOffset[1] = {0};
+  GemmArgs g;
+  g.m = s.n * s.in_size();
+  g.n = forward ? s.co : s.ci;
+  g.k = g.a_row = forward ? s.ci : s.co;
+  g.a_col = 1;
+  g.ldb = s.ci;
+  g.b_transposed = forward;
+  g.a_offset = g.b_offset = kNoOffset;
+  return g;
+}
+
+size_t packed_product(const ConvShape& s) {
+  const GemmArgs g = product(s, true);
+  const int64_t panel = gemm_table.panel(g);
+  return static_cast<size_t>(ceil_div(g.n, panel) * panel * g.k);
+}
+
+size_t packed_forward(const ConvShape& s) {
+  if (is_product(s)) return packed_product(s);
+  return static_cast<size_t>(packed_floats(s, s.ci, s.co));
+}
 size_t workspace_forward(const ConvShape& s) {
   return static_cast<size_t>(few_channels(s) ? padded_floats(s) : 0) * sizeof(float);
 }
-size_t workspace_data(const ConvShape& s) { return static_cast<size_t>(packed_floats(s, s.co, s.ci)) * sizeof(float); }
+size_t workspace_data(const ConvShape& s) {
+  if (is_product(s)) return gemm_table.workspace(product(s, false));
+  return static_cast<size_t>(packed_floats(s, s.co, s.ci)) * sizeof(float);
+}
 
 // Few channels: from a padded copy, where a row of taps and their channels are one stretch, by tiles of neighbouring
 // pixels.
@@ -105,6 +137,12 @@ void forward_few(const ConvShape& s, const float* x, const float* packed, float*
 }
 
 void pack(const ConvShape& s, const float* w, float* packed) {
+  if (is_product(s)) {
+    GemmArgs g = product(s, true);
+    g.b = w;
+    gemm_table.pack(g, packed);
+    return;
+  }
   if (is_depthwise(s))
     transpose(w, s.taps(), s.groups, s.taps(), packed, s.groups);
   else if (is_shuffled(s))
@@ -119,7 +157,14 @@ void forward(const ConvShape& s, const ConvMap& map, const float* x, const float
                        s.ci, s.co, s.taps(), &map, x,    packed, y,    epilogue};
   const int64_t total = s.n * s.out_size() * s.groups * s.co;
   if (total == 0) return;
-  if (is_depthwise(s)) {
+  if (is_product(s)) {
+    GemmArgs g = product(s, true);
+    g.a = x;
+    g.ready = packed;
+    g.c = y;
+    g.epilogue = epilogue;
+    gemm_table.run(g);
+  } else if (is_depthwise(s)) {
     run_points_depthwise(conv);
   } else if (few_channels(s)) {
     forward_few(s, x, packed, y, static_cast<float*>(workspace), epilogue);
@@ -134,7 +179,14 @@ void backward_data(const ConvShape& s, const ConvMap& map, const float* dy, cons
   const PointConv conv{s.n,  s.od, s.oh,     s.ow, s.d, s.h,    s.w, s.groups,
                        s.co, s.ci, s.taps(), &map, dy,  packed, dx,  nullptr};
   if (s.n * s.in_size() * s.groups * s.ci == 0) return;
-  if (is_depthwise(s)) {
+  if (is_product(s)) {
+    GemmArgs g = product(s, false);
+    g.a = dy;
+    g.b = w;
+    g.c = dx;
+    g.workspace = workspace;
+    gemm_table.run(g);
+  } else if (is_depthwise(s)) {
     transpose(w, s.taps(), s.groups, s.taps(), packed, s.groups);
     run_points_depthwise(conv);
   } else if (is_shuffled(s)) {
