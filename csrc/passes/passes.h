@@ -26,6 +26,9 @@ Graph to_channels_last(const Graph& graph);             // "layout": images run 
 // "select", and "select_latency" for programs that see few rows at a time: Winograd where it pays; changes float32
 // rounding.
 Graph select_algorithms(const Graph& graph, bool latency = false);
+// For all graphs from here on: direct convolutions alone, whose rounding error is smaller.
+void set_precise(bool precise);
+bool precise();
 Graph absorb_constants(const Graph& graph);  // "absorb": when freezing, batch norms into weights; rounds anew
 Graph fuse(const Graph& graph);              // "fuse": element-wise chains become `fused` tile programs
 Graph join_epilogues(const Graph& graph);    // "epilogue": products take the element-wise work behind them

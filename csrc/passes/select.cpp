@@ -1,10 +1,14 @@
 // Which algorithm a convolution uses, by its shape alone, never by the processor, a timing or the number of images: a
 // row's prediction must not depend on its batch.
+#include <atomic>
+
 #include "passes/passes.h"
 
 namespace dlcore {
 
 namespace {
+
+std::atomic<bool> g_precise = false;
 
 // F(4x4, 3x3) saves up to three quarters of the products and pays with transforms of its input and output.
 bool winograd_pays(const Shape& x, const Shape& y, const IntList& kernel, const Attrs& attrs) {
@@ -21,6 +25,9 @@ bool single_tile(const Shape& y) { return y[1] <= 4 && y[2] <= 4; }
 
 }  // namespace
 
+void set_precise(bool precise) { g_precise = precise; }
+bool precise() { return g_precise; }
+
 Graph select_algorithms(const Graph& graph, bool latency) {
   Graph g = graph;
   for (Node& n : g.nodes) {
@@ -32,7 +39,8 @@ Graph select_algorithms(const Graph& graph, bool latency) {
     const Shape& y = g.shape(forward ? n.outputs[0] : n.inputs[weight ? 1 : 0]);
     const Shape& w = g.shape(weight ? n.outputs[0] : n.inputs[1]);
     if (!winograd_pays(x, y, {w[2], w[3]}, n.attrs)) continue;
-    n.attrs.set("algorithm", std::string(latency && single_tile(y) ? "direct" : "winograd4"));
+    const bool direct = g_precise || (latency && single_tile(y));
+    n.attrs.set("algorithm", std::string(direct ? "direct" : "winograd4"));
   }
   return g;
 }

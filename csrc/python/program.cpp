@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/cpu.h"
 #include "base/parallel.h"
+#include "passes/passes.h"
 #include "python/convert.h"
 
 namespace dlcore {
@@ -92,6 +93,8 @@ void bind_program(py::module_& m) {
   m.def("detected_isa", [] { return std::string(name_of(detected_isa())); });
   m.def(
       "set_isa", [](const std::string& name) { set_isa(parse_isa(name)); }, py::arg("name"));
+  m.def("set_precise", &set_precise, py::arg("precise"));
+  m.def("precise", &precise);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("allocation_count", &allocation_count);

@@ -26,7 +26,7 @@ from dlcore.dtype import bool_ as bool
 from dlcore.errors import FileError, TraceError, TrainingError
 from dlcore.functions import *  # noqa: F403
 from dlcore.grad import grad, value_and_grad
-from dlcore.info import info, num_threads, set_num_threads
+from dlcore.info import info, num_threads, precision, set_num_threads, set_precision
 from dlcore.random import seed
 from dlcore.trace import is_training, training
 from dlcore.train_step import TrainStep, train_step
@@ -58,6 +58,7 @@ __all__ = [
     "Compiled", "DType", "FileError", "History", "Program", "Tensor", "TraceError", "TrainStep", "Trainer",
     "TrainingError", "__version__", "bfloat16", "bool", "callbacks", "compile", "data", "float16", "float32", "float64",
     "freeze", "grad", "info", "int8", "int32", "int64", "is_training", "load", "metrics", "nn", "num_threads", "optim",
-    "plots", "random", "schedule", "seed", "set_num_threads", "train_step", "training", "uint8", "value_and_grad",
+    "plots", "precision", "random", "schedule", "seed", "set_num_threads", "set_precision", "train_step", "training",
+    "uint8", "value_and_grad",
     *functions.__all__,
 ]  # fmt: skip

@@ -148,7 +148,7 @@ void run_parts(const GemmArgs& g) {
 
 // Few rows by a B that stands packed: each panel is read once, from one end to the other.
 int64_t ready_panel(const GemmArgs& g) {
-  return shares_b(g) ? kPanel : wide_panel(static_cast<int>(g.m < kTileRows ? max64(g.m, 1) : kTileRows));
+  return g.m >= kTileRows ? kPanel : wide_panel(static_cast<int>(max64(g.m, 1)));
 }
 
 void pack_ready(const GemmArgs& g, float* ready) {
