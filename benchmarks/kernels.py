@@ -1,9 +1,11 @@
 """The kernels against their peers (PyTorch with MKL and oneDNN, NumPy with OpenBLAS), interleaved in one process.
 
-    python benchmarks/kernels.py [FAMILY …] [--threads 1,2] [--seconds 1] [--json F] [--update DOCUMENT]
+    python benchmarks/kernels.py [FAMILY …] [--threads 1,2] [--seconds 1] [--json F] [--plot F] [--update DOCUMENT]
 
-For each case: GFLOP/s or GB/s of the best run, the ratio to the best peer (of the best and of the median runs), and the
-largest difference from float64 relative to the largest element, ours and the peer's; see docs/performance.md.
+For each case: GFLOP/s or GB/s of the best run and its share of the limit measured in the same run (operations in
+registers, a copy through memory), the ratio to the best peer (of the best and of the median runs), how much faster than
+with one thread, and the largest difference from float64 relative to the largest element, ours and the peer's; see
+docs/performance.md. --busy: while another process computes on one of the cores.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ import dlcore as dl
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kernel_cases import FAMILIES, Case
+from limits import limits
 from report import Table
-from timing import interleave, repeated, show
+from timing import burning, interleave, repeated, show
 
 
 def exact(case: Case) -> Any:
@@ -50,9 +53,11 @@ def measure(case: Case, peers: set[str], seconds: float) -> dict[str, Any]:
     best = min(times, key=lambda n: times[n].best) if times else None
     want = exact(case)
     rate = (case.flops or case.bytes) / ours.best / 1e9
+    outputs = calls["dlcore"]()
     row = {
         "family": case.family, "case": case.name, "best": ours.best, "rate": rate,
-        "unit": "GFLOP/s" if case.flops else "GB/s", "error": error(calls["dlcore"]()[0].numpy(), want),
+        "unit": "GFLOP/s" if case.flops else "GB/s", "error": error(outputs[0].numpy(), want), "operations": case.flops,
+        "bytes": case.bytes or sum(a.nbytes for a in case.arrays) + sum(t.nbytes for t in outputs),
     }  # fmt: skip
     if best is not None:
         row |= {
@@ -69,41 +74,63 @@ def main() -> None:
     parser.add_argument("--peers", default="torch,numpy")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each case")
     parser.add_argument("--match", default="", help="only cases whose name holds this")
+    parser.add_argument("--busy", action="store_true", help="while another process computes on one of the cores")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="a picture: roofline and ratios (matplotlib)")
     parser.add_argument("--update", type=Path, help="write the table into this document, between its marks")
     args = parser.parse_args()
     if unknown := set(args.families) - set(FAMILIES):
         parser.error(f"unknown families {sorted(unknown)}; known: {', '.join(FAMILIES)}")
     peers = {p for p in args.peers.split(",") if p and importlib.util.find_spec(p) is not None}
 
-    rows = []
-    table = Table("kernel", "threads", "time", "rate", "peer", "ratio of the best (of the medians)", "error", "peer's")
-    for threads in map(int, args.threads.split(",")):
-        dl.set_num_threads(threads)
-        if "torch" in peers:
-            import torch
+    rows: list[dict[str, Any]] = []
+    table = Table(
+        "kernel", "threads", "time", "rate", "of the limit", "peer", "ratio of the best (of the medians)",
+        "over one thread", "error", "peer's",
+    )  # fmt: skip
+    bounds = {}
+    alone: dict[str, float] = {}  # times with one thread
+    with burning(args.busy):
+        for threads in map(int, args.threads.split(",")):
+            dl.set_num_threads(threads)
+            if "torch" in peers:
+                import torch
 
-            torch.set_num_threads(threads)
-        for family in args.families or FAMILIES:
-            ratios = []
-            for case in FAMILIES[family]():
-                if args.match not in case.name:
-                    continue
-                # NumPy's BLAS takes its threads when it is loaded: it is a peer where that agrees.
-                row = measure(case, peers, args.seconds) | {"threads": threads}
-                rows.append(row)
-                rate, peer = f"{row['rate']:.1f} {row['unit']}", row.get("peer", "–")
-                ratio = f"{row['ratio']:.2f} ({row['median']:.2f})" if "ratio" in row else "–"
-                ratios += [row["ratio"]] if "ratio" in row else []
-                name = f"{family} {case.name}"
-                table.row(name, threads, show(row["best"]), rate, peer, ratio, row["error"], row.get("peer_error", "–"))
-            if ratios:
-                mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-                table.row(f"{family}, geometric mean", threads, "", "", "", f"{mean:.2f}", "", "")
+                torch.set_num_threads(threads)
+            bounds[threads] = peak, bandwidth = limits(threads)
+            table.row("limits", threads, "", f"{peak / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.1f} GB/s", *[""] * 6)
+            for family in args.families or FAMILIES:
+                ratios = []
+                for case in FAMILIES[family]():
+                    if args.match not in case.name:
+                        continue
+                    # NumPy's BLAS takes its threads when it is loaded: it is a peer where that agrees.
+                    row = measure(case, peers, args.seconds) | {"threads": threads}
+                    rows.append(row)
+                    name = f"{family} {case.name}"
+                    limit = (peak if case.flops else bandwidth) / 1e9
+                    if threads == 1:
+                        alone[name] = row["best"]
+                    row["scaling"] = alone[name] / row["best"] if threads > 1 and name in alone else None
+                    ratio = f"{row['ratio']:.2f} ({row['median']:.2f})" if "ratio" in row else "–"
+                    ratios += [row["ratio"]] if "ratio" in row else []
+                    table.row(
+                        name, threads, show(row["best"]), f"{row['rate']:.1f} {row['unit']}",
+                        f"{row['rate'] / limit:.0%}" if limit else "–", row.get("peer", "–"), ratio,
+                        f"{row['scaling']:.2f}" if row["scaling"] else "–", row["error"], row.get("peer_error", "–"),
+                    )  # fmt: skip
+                if ratios:
+                    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+                    table.row(f"{family}, geometric mean", threads, *[""] * 4, f"{mean:.2f}", *[""] * 3)
     if args.update:
         table.write(args.update, "kernels")
     if args.json:
-        args.json.write_text(json.dumps({"machine": dl.info(), "rows": rows}, indent=1, default=str))
+        args.json.write_text(json.dumps({"machine": dl.info(), "limits": bounds, "rows": rows}, indent=1, default=str))
+    if args.plot:
+        from kernel_plot import draw
+
+        first = next(iter(bounds))
+        draw([r for r in rows if r["threads"] == first], *bounds[first], args.plot)
 
 
 if __name__ == "__main__":

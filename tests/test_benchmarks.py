@@ -45,8 +45,12 @@ def test_predictions(tmp_path: Path) -> None:
 
 
 def test_kernels(tmp_path: Path) -> None:
-    rows = run(tmp_path, "kernels.py", "gemm", "--match", "8x8x8", "--seconds", "0.02")
-    assert len(rows) == 3
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "kernels.png"
+    options = ["--match", "8x8x8", "--seconds", "0.02", "--threads", "1,2", "--plot", str(picture)]
+    rows = run(tmp_path, "kernels.py", "gemm", *options)
+    assert [r["threads"] for r in rows] == [1] * 3 + [2] * 3
+    assert picture.stat().st_size > 1000
     assert all(r["rate"] > 0 for r in rows)  # type: ignore[operator]
 
 

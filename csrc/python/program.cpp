@@ -5,6 +5,7 @@
 #include "base/parallel.h"
 #include "passes/passes.h"
 #include "python/convert.h"
+#include "runtime/measure.h"
 
 namespace dlcore {
 
@@ -95,6 +96,7 @@ void bind_program(py::module_& m) {
       "set_isa", [](const std::string& name) { set_isa(parse_isa(name)); }, py::arg("name"));
   m.def("set_precise", &set_precise, py::arg("precise"));
   m.def("precise", &precise);
+  m.def("fma_peak", &fma_peak, py::call_guard<py::gil_scoped_release>());
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("allocation_count", &allocation_count);
