@@ -25,6 +25,7 @@ class Case:
     flops: float = 0.0  # GFLOP/s where given, else GB/s of `bytes`
     bytes: float = 0.0
     peers: dict[str, Callable[[], Callable[[], Any]]] = field(default_factory=dict)
+    dtype: str = ""  # the arrays are cast to it before they are timed
 
     def emit(self, graph: _core.Graph, inputs: list[int], attrs: dict[str, Any]) -> list[int]:
         """The values to compute of the arrays."""
@@ -34,6 +35,8 @@ class Case:
         """The case alone, planned as in a program."""
         graph = _core.Graph()
         tensors = [_core.Tensor.from_numpy(a, copy=True) for a in arrays]
+        if self.dtype and arrays is self.arrays:
+            tensors = [_core.run_op("cast", [t], {"dtype": self.dtype})[0] for t in tensors]
         ids = [graph.input(f"x{i}", t.dtype, t.shape) for i, t in enumerate(tensors)]
         for i, value in enumerate(self.emit(graph, ids, attrs)):
             graph.output(f"y{i}", value)
@@ -52,6 +55,11 @@ class Case:
 
 def normal(*shape: int) -> Array:
     return RNG.standard_normal(shape).astype(np.float32)
+
+
+def exact_bf16(*shape: int) -> Array:
+    """float32 whose lower halves are zero: bfloat16 holds them exactly."""
+    return (normal(*shape).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def torch_call(body: Callable[..., Any], *arrays: Array) -> Callable[[], Callable[[], Any]]:
@@ -94,6 +102,23 @@ def gemm() -> Iterator[Case]:
             attrs = {"transpose_a": ta, "transpose_b": tb}
             peers = {"torch": torch_call(body, a, b), "numpy": numpy}
             yield Case("gemm", name, "matmul", [a, b], attrs, flops=2.0 * m * n * k, peers=peers)
+
+
+def bf16() -> Iterator[Case]:
+    for m, n, k in [*((n, n, n) for n in (128, 256, 512, 1024, 2048)), (64, 128, 784), (32, 4096, 1024)]:
+        for ta, tb in ((0, 0), (0, 1), (1, 0)):
+            a, b = exact_bf16(*((k, m) if ta else (m, k))), exact_bf16(*((n, k) if tb else (k, n)))
+
+            def torch(a: Array = a, b: Array = b, ta: int = ta, tb: int = tb) -> Callable[[], Any]:
+                import torch
+
+                x, y = torch.tensor(a).bfloat16(), torch.tensor(b).bfloat16()
+                return lambda: (x.T if ta else x) @ (y.T if tb else y)
+
+            name = f"{m}x{n}x{k} {'TN'[1 - ta]}{'TN'[1 - tb]}"
+            attrs = {"transpose_a": ta, "transpose_b": tb}
+            peers = {"torch": torch}
+            yield Case("bf16", name, "matmul", [a, b], attrs, flops=2.0 * m * n * k, peers=peers, dtype="bf16")
 
 
 # name, n, channels in, size, channels out, kernel, stride, padding, dilation, groups
@@ -366,6 +391,6 @@ def rows() -> Iterator[Case]:
 
 
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
-    "gemm": gemm, "conv": conv, "attention": attention, "rnn": rnn,
+    "gemm": gemm, "bf16": bf16, "conv": conv, "attention": attention, "rnn": rnn,
     "rows": rows,
 }

@@ -39,6 +39,10 @@ def exact(case: Case) -> Any:
 def error(found: Any, want: Any) -> str:
     if want is None:
         return "–"
+    if hasattr(found, "bfloat16"):  # PyTorch's: NumPy has no such type
+        found = found.float()
+    elif found.dtype == np.uint16:  # ours: the upper halves of float32
+        found = (found.astype(np.uint32) << 16).view(np.float32)
     values = np.asarray(found, np.float64)
     if values.shape != want.shape:
         return "–"

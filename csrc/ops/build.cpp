@@ -42,6 +42,7 @@ ValueId Builder::sum(ValueId v, IntList axes, bool keepdims) {
 ValueId Builder::sum_to(ValueId v, const Shape& target) {
   const Shape shape = g.shape(v);
   if (shape == target) return v;
+  if (g.dtype(v) == DType::BF16) return cast(sum_to(cast(v, DType::F32), target), DType::BF16);
   IntList axes;
   const size_t lead = shape.size() - target.size();
   for (size_t i = 0; i < shape.size(); ++i)

@@ -7,7 +7,7 @@ namespace {
 
 Types infer_matmul(Call& c) {
   c.want_same_dtype(0, 1);
-  c.want_real(0, "the first input");
+  if (c.dtype(0) != DType::BF16) c.want_real(0, "the first input");
   const bool ta = c.flag("transpose_a"), tb = c.flag("transpose_b");
   for (size_t i = 0; i < 2; ++i)
     c.check(c.rank(i) >= 2, "inputs should have at least 2 dimensions: ", to_string(c.shape(0)), " @ ",

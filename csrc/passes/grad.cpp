@@ -28,8 +28,14 @@ class Backward {
     const Node* producer = g_.producer(v);
     const std::string where = producer ? producer->where : "";
     std::vector<ValueId> parts = std::move(sums_[static_cast<size_t>(v)]);
+    // bfloat16 is added in float32 and rounded once.
+    const bool half = parts.size() > 1 && g_.dtype(v) == DType::BF16;
+    const auto cast = [&](ValueId part, const char* to) { return emit1(g_, "cast", {part}, {{"dtype", to}}, where); };
+    if (half)
+      for (ValueId& part : parts) part = cast(part, "f32");
     ValueId total = parts[0];
     for (size_t i = 1; i < parts.size(); ++i) total = emit1(g_, "add", {total, parts[i]}, {}, where);
+    if (half) total = cast(total, "bf16");
     sums_[static_cast<size_t>(v)] = {total};
     return total;
   }

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "kernels/cpu/bind_epilogue.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_bf16.h"
 #include "kernels/prepared.h"
 
 namespace dlcore {
@@ -56,10 +57,45 @@ BoundKernel bind_float64(std::shared_ptr<GemmPlan> plan, const Gemm64Table& tabl
   return bound;
 }
 
+// By dot products of pairs where the processor has them, else widened, multiplied in float32, and rounded.
+BoundKernel bind_bfloat16(const KernelSpec& spec, std::shared_ptr<GemmPlan> plan, bool avx512) {
+  const GemmBf16Table& table = avx512 ? avx512::gemm_bf16_table : avx2::gemm_bf16_table;
+  const size_t first = plan->swapped ? 1 : 0;
+  BoundKernel bound;
+  if (avx512 && has_avx512_bf16()) {
+    bound.workspace = table.workspace(plan->args);
+    bound.run = [plan, first, run = table.run](const RunArgs& r) {
+      run(plan->args, static_cast<const uint16_t*>(r.in[first]), static_cast<const uint16_t*>(r.in[1 - first]),
+          static_cast<uint16_t*>(r.out[0]), r.workspace);
+    };
+    return bound;
+  }
+  const GemmTable& wide = avx512 ? avx512::gemm_table : avx2::gemm_table;
+  const int64_t a = numel(spec.inputs[first].shape), b = numel(spec.inputs[1 - first].shape);
+  const int64_t c = numel(spec.outputs[0].shape);
+  const auto line = [](int64_t floats) { return (floats + 15) / 16 * 16; };
+  bound.workspace = static_cast<size_t>(line(a) + line(b) + line(c)) * sizeof(float) + wide.workspace(plan->args);
+  bound.run = [=, &table, run = wide.run](const RunArgs& r) {
+    GemmArgs call = plan->args;
+    float* wide_a = static_cast<float*>(r.workspace);
+    float* wide_b = wide_a + line(a);
+    call.a = wide_a;
+    call.b = wide_b;
+    call.c = wide_b + line(b);
+    call.workspace = call.c + line(c);
+    table.widen(static_cast<const uint16_t*>(r.in[first]), a, wide_a);
+    table.widen(static_cast<const uint16_t*>(r.in[1 - first]), b, wide_b);
+    run(call);
+    table.round(call.c, c, static_cast<uint16_t*>(r.out[0]));
+  };
+  return bound;
+}
+
 BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan> epilogue) {
   const Isa isa = current_isa();
   const DType dtype = spec.inputs[0].dtype;
-  if (isa == Isa::Ref || (dtype != DType::F32 && dtype != DType::F64) || spec.inputs[1].dtype != dtype) return {};
+  const bool known = dtype == DType::F32 || dtype == DType::F64 || dtype == DType::BF16;
+  if (isa == Isa::Ref || !known || spec.inputs[1].dtype != dtype) return {};
   const Shape &a = spec.inputs[0].shape, &b = spec.inputs[1].shape, &c = spec.outputs[0].shape;
   DLCORE_CHECK(a.size() >= 2 && b.size() >= 2 && c.size() >= std::max(a.size(), b.size()), Value,
                "[matmul] needs matrices, got ", to_string(a), " @ ", to_string(b));
@@ -101,6 +137,7 @@ BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan>
   args.a_offset = plan->a_offset.data();
   args.b_offset = plan->b_offset.data();
 
+  if (dtype == DType::BF16) return bind_bfloat16(spec, std::move(plan), isa == Isa::Avx512);
   if (dtype == DType::F64)
     return bind_float64(std::move(plan), isa == Isa::Avx512 ? avx512::gemm64_table : avx2::gemm64_table);
   const GemmTable& table = isa == Isa::Avx512 ? avx512::gemm_table : avx2::gemm_table;

@@ -68,6 +68,22 @@ DLCORE_INLINE void store_partial(double* p, VD v, int n) {
 DLCORE_INLINE VI widen_bytes(const uint8_t* p) {
   return (VI)_mm512_maskz_cvtepu8_epi32(kAllLanes, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+DLCORE_INLINE VI widen_shorts(const uint16_t* p) {
+  return (VI)_mm512_maskz_cvtepu16_epi32(kAllLanes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+DLCORE_INLINE VI widen_shorts_partial(const uint16_t* p, int n) {
+  return (VI)_mm512_maskz_cvtepu16_epi32(kAllLanes, _mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
+}
+DLCORE_INLINE void store_shorts(uint16_t* p, VI v) {  // of each lane, whose upper half must be 0, the lower
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtepi32_epi16(kAllLanes, (__m512i)v));
+}
+DLCORE_INLINE VI load_pairs(const uint16_t* p) { return (VI)_mm512_loadu_si512(p); }
+// c + a.low·b.low + a.high·b.high of pairs of bfloat16, as vdpbf16ps orders and rounds it; for functions marked
+// DLCORE_BF16, which only processors with AVX512_BF16 may run.
+#define DLCORE_BF16 __attribute__((target("avx512bf16")))
+DLCORE_BF16 DLCORE_INLINE VF dot_pairs(VF c, VI a, VI b) {
+  return (VF)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+}
 // The upper half of the 64-bit product of two lanes.
 DLCORE_INLINE VU multiply_high(VU a, VU b) {
   const __m512i even = _mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
@@ -112,6 +128,13 @@ DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) {
 }
 DLCORE_INLINE VI widen_bytes(const uint8_t* p) {
   return (VI)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+DLCORE_INLINE VI widen_shorts(const uint16_t* p) {
+  return (VI)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+DLCORE_INLINE void store_shorts(uint16_t* p, VI v) {  // of each lane, whose upper half must be 0, the lower
+  const __m256i packed = _mm256_packus_epi32((__m256i)v, (__m256i)v);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
 }
 DLCORE_INLINE VU multiply_high(VU a, VU b) {
   const __m256i even = _mm256_mul_epu32((__m256i)a, (__m256i)b);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/convert.h"
 #include "kernels/registry.h"
 
 namespace dlcore {
@@ -26,7 +27,8 @@ int64_t matrix_offset(const Shape& input, const Shape& output, int64_t index) {
   return offset;
 }
 
-template <class T>
+// T: of the elements; Sum: of the chain. Fewer bits are widened, and rounded once at the end.
+template <class T, class Sum>
 void matmul(const KernelSpec& spec, const RunArgs& r) {
   const Shape &a_shape = spec.inputs[0].shape, &b_shape = spec.inputs[1].shape, &c_shape = spec.outputs[0].shape;
   const bool ta = spec.attrs.integer_or("transpose_a", 0) != 0, tb = spec.attrs.integer_or("transpose_b", 0) != 0;
@@ -40,13 +42,13 @@ void matmul(const KernelSpec& spec, const RunArgs& r) {
     T* c = static_cast<T*>(r.out[0]) + i * m * n;
     for (int64_t row = 0; row < m; ++row) {
       for (int64_t col = 0; col < n; ++col) {
-        T sum = 0;
+        Sum sum = 0;
         for (int64_t p = 0; p < k; ++p) {
           const T x = ta ? a[p * m + row] : a[row * k + p];
           const T y = tb ? b[col * k + p] : b[p * n + col];
-          sum = std::fma(x, y, sum);
+          sum = std::fma(convert<Sum>(x), convert<Sum>(y), sum);
         }
-        c[row * n + col] = sum;
+        c[row * n + col] = convert<T>(sum);
       }
     }
   }
@@ -54,13 +56,15 @@ void matmul(const KernelSpec& spec, const RunArgs& r) {
 
 BoundKernel bind_matmul(const KernelSpec& spec) {
   const DType dtype = spec.inputs[0].dtype;
-  if (dtype != DType::F32 && dtype != DType::F64) return {};
+  if (dtype != DType::F32 && dtype != DType::F64 && dtype != DType::BF16) return {};
   const Shape &a = spec.inputs[0].shape, &b = spec.inputs[1].shape;
   DLCORE_CHECK(a.size() >= 2 && b.size() >= 2, Value, "[matmul] needs matrices, got ", to_string(a), " @ ",
                to_string(b));
   BoundKernel bound;
   bound.run = [spec, dtype](const RunArgs& r) {
-    dtype == DType::F32 ? matmul<float>(spec, r) : matmul<double>(spec, r);
+    if (dtype == DType::F32) return matmul<float, float>(spec, r);
+    if (dtype == DType::F64) return matmul<double, double>(spec, r);
+    matmul<BFloat16, float>(spec, r);
   };
   return bound;
 }

@@ -1,0 +1,187 @@
+// Matrix products of bfloat16 by the dot product of pairs: blocks of A and B packed as pairs along the reduction,
+// [pair][row or column], an odd last one with a zero; sums in float32, rounded once at the end.
+#include "kernels/cpu/gemm_bf16.h"
+
+#include "base/parallel.h"
+#include "kernels/cpu/isa/gemm_micro.h"
+
+namespace dlcore::DLCORE_ISA {
+namespace {
+
+void widen(const uint16_t* from, int64_t count, float* to) {
+  int64_t i = 0;
+  for (; i + W <= count; i += W) store(to + i, as_float(widen_shorts(from + i) << 16));
+  for (; i < count; ++i) store_partial(to + i, as_float(splat(static_cast<int32_t>(from[i])) << 16), 1);
+}
+
+DLCORE_INLINE VI rounded(VF v) {
+  const VI bits = as_int(v);
+  const VI even = bits + 0x7fff + ((bits >> 16) & 1);
+  return ((v == v ? even : (bits & INT32_MIN) | 0x7fc00000) >> 16) & 0xffff;
+}
+
+void round(const float* from, int64_t count, uint16_t* to) {
+  int64_t i = 0;
+  for (; i + W <= count; i += W) store_shorts(to + i, rounded(load(from + i)));
+  if (i < count) {
+    uint16_t last[W];
+    store_shorts(last, rounded(load_partial(from + i, static_cast<int>(count - i))));
+    for (int64_t j = i; j < count; ++j) to[j] = last[j - i];
+  }
+}
+
+#ifdef __AVX512F__
+constexpr int64_t kBlockPairs = 384;
+constexpr int64_t kBlockN = 768;  // with kBlockPairs 1.1 MB of B, of which a panel (48 KB) is in use
+
+constexpr int64_t kGroup = 4 * kPanel;  // columns of B packed by one task
+
+struct Tile {
+  const int32_t* a;  // [pair][row]
+  const int32_t* b;  // [pair][kPanel]
+  int64_t pairs;
+  float* c;
+  int64_t c_row;
+  bool accumulate;
+};
+
+template <int R>
+DLCORE_BF16 void tile(const Tile& t) {
+  VF acc[R][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    acc[r][0] = acc[r][1] = VF{};
+    if (t.accumulate) {
+      acc[r][0] = load(t.c + r * t.c_row);
+      acc[r][1] = load(t.c + r * t.c_row + W);
+    }
+  }
+  const int32_t *a = t.a, *b = t.b;
+  for (int64_t p = t.pairs; p > 0; --p) {
+    const VI b0 = load(b), b1 = load(b + W);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const VI x = splat(a[r]);
+      acc[r][0] = dot_pairs(acc[r][0], x, b0);
+      acc[r][1] = dot_pairs(acc[r][1], x, b1);
+    }
+    a += R;
+    b += kPanel;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    store(t.c + r * t.c_row, acc[r][0]);
+    store(t.c + r * t.c_row + W, acc[r][1]);
+  }
+}
+
+using TileFn = void (*)(const Tile&);
+constexpr TileFn kTiles[kTileRows] = {tile<1>, tile<2>, tile<3>,  tile<4>,  tile<5>,  tile<6>,  tile<7>,
+                                      tile<8>, tile<9>, tile<10>, tile<11>, tile<12>, tile<13>, tile<14>};
+
+// A matrix of pairs: element (lane, k) at data + lane·lane_step + k·k_step; one of the two steps is 1.
+struct Source {
+  const uint16_t* data;
+  int64_t lane_step, k_step;
+  const uint16_t* at(int64_t lane, int64_t k) const { return data + lane * lane_step + k * k_step; }
+};
+
+// Lanes [lane, lane + count) (at most W) and elements [k0, k0 + k) → to[pair·width + lane], W lanes written at each
+// pair in ascending order, those beyond `count` zero.
+void pack(const Source& s, int64_t lane, int64_t count, int64_t k0, int64_t k, int64_t width, int32_t* to) {
+  int64_t p = 0;
+  if (s.k_step == 1) {  // pairs stand side by side: a transposition of pairs
+    for (; count > 0 && p + 2 * W <= k; p += 2 * W) {
+      VF v[W];
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) v[i] = i < count ? as_float(load_pairs(s.at(lane + i, k0 + p))) : VF{};
+      transpose_registers(v);
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) store(to + (p / 2 + i) * width, as_int(v[i]));
+    }
+  } else {
+    const int n = static_cast<int>(count);
+    for (; p + 2 <= k; p += 2)
+      store(to + p / 2 * width,
+            widen_shorts_partial(s.at(lane, k0 + p), n) | (widen_shorts_partial(s.at(lane, k0 + p + 1), n) << 16));
+  }
+  for (; p < k; p += 2) {
+    int32_t pairs[W] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t low = *s.at(lane + i, k0 + p), high = p + 1 < k ? *s.at(lane + i, k0 + p + 1) : 0;
+      pairs[i] = static_cast<int32_t>(low | high << 16);
+    }
+    store(to + p / 2 * width, load(pairs));
+  }
+}
+
+int64_t block_k(const GemmArgs& g) { return max64(2, ceil_div(even(g.k, 2 * kBlockPairs), 2) * 2); }
+int64_t panels(int64_t n) { return ceil_div(n, kPanel); }
+int64_t packed_size(const GemmArgs& g) { return panels(min64(g.n, kBlockN)) * kPanel * block_k(g) / 2; }
+bool in_one(const GemmArgs& g) { return g.k <= block_k(g); }
+
+size_t workspace(const GemmArgs& g) {  // packed B; sums where the reduction takes several blocks
+  const int64_t sums = in_one(g) ? 0 : g.m * panels(min64(g.n, kBlockN)) * kPanel;
+  return static_cast<size_t>(packed_size(g) + sums) * sizeof(float);
+}
+
+void multiply(const GemmArgs& g, const Source& a, const Source& b, uint16_t* c, int32_t* packed, float* sums) {
+  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles), step = block_k(g);
+  const int64_t tiles_a_chunk = ceil_div(tiles, 32);
+  const bool whole = in_one(g);
+  for (int64_t n0 = 0; n0 < g.n; n0 += kBlockN) {
+    const int64_t n = min64(kBlockN, g.n - n0), wide = panels(n) * kPanel;
+    int64_t k0 = 0;
+    do {
+      const int64_t k = min64(step, g.k - k0), pairs = ceil_div(k, 2);
+      parallel_for(ceil_div(n, kGroup), n * k / 8, [&](int64_t group) {
+        const int64_t end = min64(n, (group + 1) * kGroup);
+        for (int64_t p = 0; p < k; p += 4 * W)  // rows of B are far apart: a stretch of each at a time
+          for (int64_t j = group * kGroup; j < end; j += kPanel)
+            for (int64_t half = 0; half < kPanel; half += W)
+              pack(b, n0 + j + half, max64(0, min64(W, n - j - half)), k0 + p, min64(4 * W, k - p), kPanel,
+                   packed + j * pairs + p / 2 * kPanel + half);
+      });
+      parallel_for(ceil_div(tiles, tiles_a_chunk), g.m * n * k / (2 * W), [&](int64_t chunk) {
+        int32_t a_panel[kTileRows * kBlockPairs + W];
+        float tile_sums[kTileRows * kPanel];
+        const int64_t last = min64(tiles, (chunk + 1) * tiles_a_chunk);
+        for (int64_t i = chunk * tiles_a_chunk; i < last && i * rows < g.m; ++i) {
+          const int64_t r0 = i * rows, r = min64(rows, g.m - r0);
+          pack(a, r0, r, k0, k, r, a_panel);
+          for (int64_t j = 0; j < n; j += kPanel) {
+            float* sum = whole ? tile_sums : sums + r0 * wide + j;
+            const int64_t sum_row = whole ? kPanel : wide;
+            kTiles[r - 1]({a_panel, packed + j * pairs, pairs, sum, sum_row, k0 > 0});
+            if (k0 + k >= g.k)
+              for (int64_t q = 0; q < r; ++q)
+                round(sum + q * sum_row, min64(kPanel, n - j), c + (r0 + q) * g.n + n0 + j);
+          }
+        }
+      });
+      k0 += k;
+    } while (k0 < g.k);
+  }
+}
+
+void run(const GemmArgs& g, const uint16_t* a, const uint16_t* b, uint16_t* c, void* workspace) {
+  if (g.m == 0 || g.n == 0) return;
+  int32_t* packed = static_cast<int32_t*>(workspace);
+  float* sums = static_cast<float*>(workspace) + packed_size(g);
+  for (int64_t i = 0; i < g.batch; ++i) {
+    const Source left{a + g.a_offset[i], g.a_row, g.a_col};
+    const Source right{b + g.b_offset[i], g.b_transposed ? g.ldb : 1, g.b_transposed ? 1 : g.ldb};
+    multiply(g, left, right, c + i * g.m * g.n, packed, sums);
+  }
+}
+#else
+constexpr auto workspace = static_cast<size_t (*)(const GemmArgs&)>(nullptr);
+constexpr auto run =
+    static_cast<void (*)(const GemmArgs&, const uint16_t*, const uint16_t*, uint16_t*, void*)>(nullptr);
+#endif
+
+}  // namespace
+
+const GemmBf16Table gemm_bf16_table = {widen, round, workspace, run};
+
+}  // namespace dlcore::DLCORE_ISA
