@@ -32,6 +32,9 @@ void pack_few(const ConvShape& s, const float* w, float* packed);
 // Backward-weight of a depthwise convolution, one row of gradients and one vector of channels.
 bool has_depthwise_weight(const ConvShape& s);
 void depthwise_weight_row(const ConvShape& s, const float* x, const float* dy, int64_t oh, int lanes, float* sums);
+// Backward-weight of is_shuffled.
+size_t workspace_weight_shuffled(const ConvShape& s);
+void backward_weight_shuffled(const ConvShape& s, const float* x, const float* dy, float* sums, float* dw);
 
 inline bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.ci == 1 && s.co == 1; }
 inline bool is_grouped(const ConvShape& s) { return s.groups > 1 && s.d == 1 && s.od == 1 && s.kd == 1; }

@@ -314,6 +314,7 @@ void depthwise(const ConvShape& s, const float* x, const float* dy, float* sums,
 
 size_t workspace_weight(const ConvShape& s) {
   if (is_depthwise(s)) return static_cast<size_t>(blocks_of(s) * weights(s)) * sizeof(float);
+  if (is_shuffled(s)) return workspace_weight_shuffled(s);
   return static_cast<size_t>(sum_buffers(s) * lines(weights(s)) + (few_channels(s) ? padded_floats(s) : 0)) *
          sizeof(float);
 }
@@ -329,6 +330,10 @@ void backward_weight(const ConvShape& s, const float* x, const float* dy, float*
     return;
   }
   float* sums = static_cast<float*>(workspace);
+  if (is_shuffled(s)) {
+    backward_weight_shuffled(s, x, dy, sums, dw);
+    return;
+  }
   if (few_channels(s)) {
     float* padded = sums + sum_buffers(s) * lines(weights(s));
     pad_images(s, x, padded);
