@@ -46,7 +46,7 @@ class Case:
     def ours(self) -> Callable[[], list[_core.Tensor]]:
         return self.program(self.arrays, self.attrs, passes=[])
 
-    def exact(self) -> Array:
+    def exact(self) -> Array | None:
         """The first output by the naive kernels in float64."""
         attrs = {k: v for k, v in self.attrs.items() if k != "algorithm"}
         wide = [a.astype(np.float64) if a.dtype == np.float32 else a for a in self.arrays]
@@ -286,17 +286,18 @@ def attention() -> Iterator[Case]:
 
 
 def torch_gradients(body: Callable[..., Any], arrays: list[Array], seed: Array) -> Callable[[], Callable[[], Any]]:
-    """The value of body and its gradients by all arrays."""
+    """The value of body and its gradients by all arrays of floats."""
 
     def build() -> Callable[[], Any]:
         import torch
 
-        tensors = [torch.tensor(a, requires_grad=True) for a in arrays]
+        tensors = [torch.tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
+        wanted = [t for t in tensors if t.requires_grad]
         dy = torch.tensor(seed)
 
         def call() -> Any:
             y = body(*tensors)
-            torch.autograd.grad(y, tensors, dy)
+            torch.autograd.grad(y, wanted, dy)
             return y.detach()
 
         return call
@@ -353,44 +354,6 @@ def rnn() -> Iterator[Case]:
             yield Recurrent("rnn", name, op, [x, dy, *parameters], attrs, work, peers=peers)
 
 
-def rows() -> Iterator[Case]:
-    def f(name: str) -> Callable[..., Any]:
-        def body(*args: Any, **options: Any) -> Any:
-            import torch
-
-            return getattr(torch.nn.functional, name)(*args, **options)
-
-        return body
-
-    x, other, bias, image = normal(8192, 512), normal(8192, 512), normal(512), normal(32, 64, 32, 32)
-    big = 2.0 * x.nbytes
-    norm = lambda x, g, b: f("layer_norm")(x, (512,), g, b)  # noqa: E731
-    pool = lambda x: f("max_pool2d")(x, 2)  # noqa: E731
-    softmax, log_softmax = (lambda x, n=n: f(n)(x, -1) for n in ("softmax", "log_softmax"))
-    labels = RNG.integers(0, 512, 8192)
-    loss = lambda x, y: f("cross_entropy")(x, y, reduction="none")  # noqa: E731
-    table, ids = normal(50_000, 128), RNG.integers(0, 50_000, (64, 64))
-    window = {"kernel": [2, 2], "stride": [2, 2], "padding": [0] * 4, "dilation": [1, 1], "ceil": 0, "layout": "nhwc"}
-    specs: list[tuple[str, str, list[Array], dict[str, Any], float, Any]] = [
-        ("softmax 8192x512", "softmax", [x], {}, big, torch_call(softmax, x)),
-        ("log_softmax 8192x512", "log_softmax", [x], {}, big, torch_call(log_softmax, x)),
-        ("cross_entropy 8192x512", "cross_entropy", [x, labels], {"label_smoothing": 0.0, "ignore_index": -100},
-         big / 2, torch_call(loss, x, labels)),
-        ("layer_norm 8192x512", "layer_norm", [x, bias, bias], {"dims": 1, "eps": 1e-5}, big,
-         torch_call(norm, x, bias, bias)),
-        ("gelu 8192x512", "gelu", [x], {}, big, torch_call(f("gelu"), x)),
-        ("add 8192x512", "add", [x, other], {}, big * 1.5, torch_call(lambda x, y: x + y, x, other)),
-        ("sum of rows 8192x512", "sum", [x], {"axes": [1], "keepdims": 0}, big / 2, torch_call(lambda x: x.sum(1), x)),
-        ("max_pool2d 2x2 64@32²", "max_pool2d", [np.ascontiguousarray(np.moveaxis(image, 1, 3))], window,
-         1.5 * image.nbytes, torch_call(pool, image)),
-        ("embedding 50000x128", "take", [table, ids], {}, 2.0 * ids.size * 512,
-         torch_call(lambda t, i: t[i], table, ids)),
-    ]  # fmt: skip
-    for name, op, arrays, attrs, moved, peer in specs:
-        yield Case("rows", name, op, arrays, attrs, bytes=moved, peers={"torch": peer})
-
-
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "gemm": gemm, "bf16": bf16, "conv": conv, "attention": attention, "rnn": rnn,
-    "rows": rows,
 }

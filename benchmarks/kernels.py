@@ -23,10 +23,14 @@ import numpy as np
 import dlcore as dl
 
 sys.path.insert(0, str(Path(__file__).parent))
-from kernel_cases import FAMILIES, Case
+from kernel_cases import FAMILIES as PRODUCTS
+from kernel_cases import Case
 from limits import limits
 from report import Table
+from row_cases import rows as row_cases
 from timing import burning, interleave, repeated, show
+
+FAMILIES = PRODUCTS | {"rows": row_cases}
 
 
 def exact(case: Case) -> Any:

@@ -12,9 +12,10 @@ namespace dlcore {
 namespace {
 
 constexpr auto kUnary = std::to_array<std::string_view>(
-    {"sqrt",    "rsqrt", "reciprocal", "exp",         "expm1", "log",      "log1p", "sin",          "cos",   "tanh",
-     "sigmoid", "erf",   "gelu",       "gelu_tanh",   "silu",  "softplus", "floor", "ceil",         "round", "neg",
-     "abs",     "sign",  "relu",       "logical_not", "isnan", "isfinite", "copy",  "stop_gradient"});
+    {"sqrt",        "rsqrt", "reciprocal", "exp",   "expm1",        "log",        "log1p",     "sin",
+     "cos",         "tanh",  "sigmoid",    "erf",   "gelu",         "gelu_slope", "gelu_tanh", "silu",
+     "softplus",    "floor", "ceil",       "round", "neg",          "abs",        "sign",      "relu",
+     "logical_not", "isnan", "isfinite",   "copy",  "stop_gradient"});
 
 constexpr auto kBinary =
     std::to_array<std::string_view>({"add", "sub", "mul", "div", "pow", "maximum", "minimum", "remainder", "eq", "ne",

@@ -2,15 +2,15 @@
 // tile programs and the reference kernels all call these. Truth values are masks here, 1.0 and 0.0 inside a tile
 // program.
 #pragma once
-#include "kernels/math.h"
+#include "kernels/gelu.h"
 
 // Names as in docs/ops.md. TEST ops give a mask, of one or of two operands.
 // It never settles on a list of macro calls:
 // clang-format off
 #define DLCORE_UNARY_OPS(X)                                                               \
   X(sqrt) X(rsqrt) X(reciprocal) X(exp) X(expm1) X(log) X(log1p) X(sin) X(cos) X(tanh)    \
-  X(sigmoid) X(erf) X(gelu) X(gelu_tanh) X(silu) X(softplus) X(floor) X(ceil) X(round)    \
-  X(neg) X(abs) X(sign) X(relu) X(copy) X(stop_gradient)
+  X(sigmoid) X(erf) X(gelu) X(gelu_slope) X(gelu_tanh) X(silu) X(softplus) X(floor)       \
+  X(ceil) X(round) X(neg) X(abs) X(sign) X(relu) X(copy) X(stop_gradient)
 // clang-format on
 #define DLCORE_UNARY_TEST_OPS(X) X(isnan) X(isfinite) X(logical_not)
 #define DLCORE_BINARY_OPS(X) X(add) X(sub) X(mul) X(div) X(pow) X(maximum) X(minimum) X(remainder)
@@ -46,6 +46,7 @@ DLCORE_SAME(tanh)
 DLCORE_SAME(sigmoid)
 DLCORE_SAME(erf)
 DLCORE_SAME(gelu)
+DLCORE_SAME(gelu_slope)
 DLCORE_SAME(gelu_tanh)
 DLCORE_SAME(silu)
 DLCORE_SAME(softplus)

@@ -271,29 +271,6 @@ DLCORE_INLINE V erf(V x) {
   return select(a < 1.0f, near, with_sign_of(1.0f - exp(-g), x));
 }
 
-// x·Φ(x): a polynomial near 0; beyond, by a·Φ(-a) = exp(-a²/2)·P((a - 4)/(a + 4)), so that the left tail keeps its
-// digits. The quotient and the sum are taken in two parts, P' by its first terms.
-template <class V>
-DLCORE_INLINE V gelu(V x) {
-  constexpr float kP0 = 0x1.82b4bcp-2f, kP0Lo = -0x1.cdac8cp-28f, kP1 = 0x1.2dda04p-4f, kP2 = -0x1.c41e10p-4f,
-                  kP3 = 0x1.9adc30p-4f, kP4 = -0x1.024458p-4f;
-  const V z = x * x;
-  const V near = fma(
-      z, polynomial(z, 0x1.988454p-2f, -0x1.10586ep-4f, 0x1.46d6dap-7f, -0x1.370ea4p-10f, 0x1.c3d3aap-14f), x * 0.5f);
-  const V a = at_most(magnitude(x), 15.0f), square = a * a;
-  const ExpParts<V> e = exp_parts(square * -0.5f, fma(a, a, -square) * -0.5f);
-  const V n = a - 4.0f, d = a + 4.0f, inverse = 1.0f / d, q = n * inverse;
-  const V left = fma(-q, d, n) + fma(-q, a - (d - 4.0f), a - (n + 4.0f));
-  const V p_lo = fma(left * inverse, polynomial(q, kP1, 2 * kP2, 3 * kP3, 4 * kP4), constant<V>(kP0Lo));
-  const V rest = fma(q,
-                     polynomial(q, kP1, kP2, kP3, kP4, 0x1.b10c00p-6f, -0x1.6c3754p-8f, -0x1.ee11f6p-11f,
-                                0x1.ff6cb6p-11f, -0x1.8f02aep-17f, -0x1.5646c2p-13f),
-                     p_lo);
-  const V p = rest + kP0, lost = rest - (p - kP0);
-  const V tail = -scale(p + fma(p, e.tail, lost), e.n);
-  return select(x == 0.0f, x, select(magnitude(x) < 0.7f, near, select(x > 0.0f, x + tail, tail)));
-}
-
 // x·sigmoid(2u), u = sqrt(2/π)·(x + 0.044715·x³); |2u| in two parts, because exp makes its absolute error a relative
 // one.
 template <class V>

@@ -26,7 +26,7 @@ inline int32_t to_int(float x) { return x >= -0x1p31f && x < 0x1p31f ? static_ca
 
 }  // namespace dlcore::scalar
 
-#include "kernels/math.h"
+#include "kernels/gelu.h"
 
 namespace dlcore {
 
@@ -45,6 +45,9 @@ DLCORE_SCALAR(rsqrt, 1.0 / std::sqrt(x))
 DLCORE_SCALAR(sigmoid, 1.0 / (1.0 + std::exp(-x)))
 DLCORE_SCALAR(silu, std::isinf(x) && x < 0 ? -0.0 : x / (1.0 + std::exp(-x)))
 DLCORE_SCALAR(gelu, std::isinf(x) ? (x < 0 ? -0.0 : x) : 0.5 * x * std::erfc(-x * 0.70710678118654752440))
+DLCORE_SCALAR(gelu_slope, std::isinf(x) ? (x < 0 ? 0.0 : 1.0)
+                                        : 0.5 * std::erfc(-x * 0.70710678118654752440) +
+                                              x * std::exp(-0.5 * x * x) * 0.39894228040143267794)
 DLCORE_SCALAR(softplus, (x > 0 ? x : 0.0) + std::log1p(std::exp(-std::fabs(x))))
 #undef DLCORE_SCALAR
 

@@ -96,11 +96,13 @@ ValueId slope_erf(Builder& b, ValueId x, ValueId) {
   return b.mul(b.exp(b.neg(b.mul(x, x))), 2 * std::numbers::inv_sqrtpi);
 }
 
-// Φ(x) + x·φ(x)
-ValueId slope_gelu(Builder& b, ValueId x, ValueId) {
-  const ValueId cdf = b.mul(b.add(b.op("erf", {b.mul(x, 1 / std::numbers::sqrt2)}), 1.0), 0.5);
-  const ValueId pdf = b.mul(b.exp(b.mul(b.mul(x, x), -0.5)), std::numbers::inv_sqrtpi / std::numbers::sqrt2);
-  return b.add(cdf, b.mul(x, pdf));
+ValueId slope_gelu(Builder& b, ValueId x, ValueId) { return b.op("gelu_slope", {x}); }
+
+// (2 - x²)·φ(x)
+ValueId slope_gelu_slope(Builder& b, ValueId x, ValueId) {
+  const ValueId square = b.mul(x, x);
+  const ValueId pdf = b.mul(b.exp(b.mul(square, -0.5)), std::numbers::inv_sqrtpi / std::numbers::sqrt2);
+  return b.mul(pdf, b.add(b.neg(square), 2.0));
 }
 
 // gelu_tanh(x) = x/2·(1 + t), t = tanh(c·(x + a·x³)): the slope is (1 + t)/2 + x/2·(1 - t²)·c·(1 + 3a·x²).
@@ -234,6 +236,7 @@ void register_unary() {
   real_unary<"sigmoid", slope_sigmoid>();
   real_unary<"erf", slope_erf>();
   real_unary<"gelu", slope_gelu>();
+  real_unary<"gelu_slope", slope_gelu_slope>();
   real_unary<"gelu_tanh", slope_gelu_tanh>();
   real_unary<"silu", slope_silu>();
   real_unary<"softplus", slope_softplus>();

@@ -28,10 +28,11 @@ bool one_of(std::string_view op, std::initializer_list<std::string_view> ops) {
 }
 
 bool is_arithmetic(std::string_view op) {
-  return one_of(op, {"sqrt",  "rsqrt", "reciprocal", "exp", "expm1",   "log",       "log1p",     "sin",
-                     "cos",   "tanh",  "sigmoid",    "erf", "gelu",    "gelu_tanh", "silu",      "softplus",
-                     "floor", "ceil",  "round",      "neg", "abs",     "sign",      "relu",      "add",
-                     "sub",   "mul",   "div",        "pow", "maximum", "minimum",   "remainder", "where"});
+  return one_of(op,
+                {"sqrt", "rsqrt",   "reciprocal", "exp",     "expm1",      "log",       "log1p", "sin",      "cos",
+                 "tanh", "sigmoid", "erf",        "gelu",    "gelu_slope", "gelu_tanh", "silu",  "softplus", "floor",
+                 "ceil", "round",   "neg",        "abs",     "sign",       "relu",      "add",   "sub",      "mul",
+                 "div",  "pow",     "maximum",    "minimum", "remainder",  "where"});
 }
 bool is_comparison(std::string_view op) { return one_of(op, {"eq", "ne", "lt", "le", "gt", "ge"}); }
 bool is_logical(std::string_view op) { return one_of(op, {"logical_and", "logical_or", "logical_xor", "logical_not"}); }

@@ -50,6 +50,7 @@ Unary<double> unary_of(std::string_view op, double) {
   SCALAR(sigmoid)
   SCALAR(erf)
   SCALAR(gelu)
+  SCALAR(gelu_slope)
   SCALAR(gelu_tanh)
   SCALAR(silu)
   SCALAR(softplus)

@@ -204,11 +204,10 @@ def group_norm(
     if c % groups:
         raise ValueError(f"[group_norm] {c} channels do not fall into {groups} equal groups")
     rows = t.reshape(n, groups, math.prod(t.shape[1:]) // groups)
-    y = layer_norm(rows, rows.shape[-1], eps=eps).reshape(t.shape)
-    per_channel = (1, c) + (1,) * (t.ndim - 2)
+    y = layer_norm(rows, rows.shape[-1], eps=eps).reshape(n, c, -1 if t.size else 0)
     if weight is not None:
-        y = y * weight.reshape(per_channel)
-    return y if bias is None else y + bias.reshape(per_channel)
+        y = y * weight.reshape(c, 1)
+    return (y if bias is None else y + bias.reshape(c, 1)).reshape(t.shape)
 
 
 def rms_norm(

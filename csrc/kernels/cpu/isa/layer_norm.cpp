@@ -1,4 +1,4 @@
-// Layer normalisation. Statistics along rows in 16 lanes, four rows at a time so that the chains of additions overlap;
+// Layer normalisation. Statistics along rows in 16 lanes, two rows at a time so that the chains of additions overlap;
 // sums over rows in blocks of 512, vectors along columns.
 #include "base/parallel.h"
 #include "kernels/cpu/lanes.h"
@@ -8,7 +8,7 @@ namespace dlcore::DLCORE_ISA {
 
 namespace {
 
-constexpr int kGroup = 4;
+constexpr int kGroup = 2;
 constexpr int64_t kChunkElements = 16384;
 constexpr int64_t kL1Elements = 4096;
 constexpr int64_t kStrip = 64;  // columns of one chunk of a sum over rows
@@ -31,7 +31,9 @@ DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
   for (int r = 0; r < R; ++r) acc[r] = zero_lanes();
   for (int64_t i = 0; i < full; i += kLanes)
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) acc[r] = acc[r] + load16(x + r * width + i);
+    for (int r = 0; r < R; ++r) {
+      acc[r] = acc[r] + load16(x + r * width + i);
+    }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     if (tail) acc[r] = acc[r] + load16(x + r * width + full, tail);
@@ -41,6 +43,7 @@ DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
   for (int64_t i = 0; i < full; i += kLanes)
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
+      __builtin_prefetch(x + (R + r) * width + i, 0, 2);  // the next rows; the first-level cache is full
       const Lanes d = load16(x + r * width + i) - splat16(mean[r]);
       acc[r] = fma(d, d, acc[r]);
     }
@@ -59,7 +62,6 @@ DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
   for (int r = 0; r < R; ++r, x += width, y += width) {
     const Lanes m = splat16(mean[r]), s = splat16(rstd[r]);
     for (int64_t i = 0; i < full; i += kLanes) {
-      __builtin_prefetch(x + R * width + i);  // the next rows' statistics wait for memory otherwise
       store16(y + i, fma((load16(x + i) - m) * s, load16(a.gamma + i), load16(a.beta + i)));
     }
     if (tail)
