@@ -113,22 +113,30 @@ void forward_few(const ConvShape& s, const float* x, const float* packed, float*
   parallel_for(s.n * s.od * s.oh, s.n * s.out_size() * size / kPanel * ceil_div(s.co, W), [&](int64_t line) {
     const int64_t top_d = line / s.oh / s.od * padded_d(s) + line / s.oh % s.od * s.stride_d;
     const float* top = padded + top_d * plane + line % s.oh * s.stride_h * row;
-    Segment segments[kSegments];
-    for (int64_t panel = 0; panel < panels; ++panel) {
+    float* out = y + line * s.ow * s.co;
+    Segment segments[kSegments], now[kSegments];
+    for (int64_t first = 0; first < stretches; first += kSegments) {
+      const int64_t count = min64(kSegments, stretches - first);
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t across = whole_rows ? first + i : (first + i) / s.kw, kw = whole_rows ? 0 : (first + i) % s.kw;
+        const int64_t kd = across / s.kh, kh = across % s.kh;
+        segments[i] = {top + kd * s.dilation_d * plane + kh * s.dilation_h * row + kw * s.dilation_w * s.ci,
+                       packed + (first + i) * stretch * kPanel, stretch};
+      }
       for (int64_t j = 0; j < s.ow; j += pixels) {
-        for (int64_t first = 0; first < stretches; first += kSegments) {
-          const int64_t count = min64(kSegments, stretches - first);
-          for (int64_t i = 0; i < count; ++i) {
-            const int64_t across = whole_rows ? first + i : (first + i) / s.kw,
-                          kw = whole_rows ? 0 : (first + i) % s.kw;
-            const int64_t kd = across / s.kh, kh = across % s.kh;
-            segments[i] = {
-                top + kd * s.dilation_d * plane + kh * s.dilation_h * row + (j * s.stride_w + kw * s.dilation_w) * s.ci,
-                packed + panel * size + (first + i) * stretch * kPanel, stretch};
+        const int64_t rows = min64(pixels, s.ow - j);
+        for (int64_t panel = 0; panel < panels; ++panel) {
+          for (int64_t i = 0; i < count; ++i)
+            now[i] = {segments[i].a + j * s.stride_w * s.ci, segments[i].b + panel * size, stretch};
+          float* tile = out + j * s.co + panel * kPanel;
+          const int64_t cols = min64(kPanel, s.co - panel * kPanel);
+          // So short a product waits for the lines it writes: those of the next pixels are asked for now.
+          for (int64_t r = 0; r < rows; ++r) {
+            __builtin_prefetch(tile + (pixels + r) * s.co, 1);
+            __builtin_prefetch(tile + (pixels + r) * s.co + cols - 1, 1);
           }
-          run_tile(static_cast<int>(min64(pixels, s.ow - j)), min64(kPanel, s.co - panel * kPanel),
-                   {segments, count, s.stride_w * s.ci, 1, kPanel, y + (line * s.ow + j) * s.co + panel * kPanel, s.co,
-                    first > 0});
+          run_tile(static_cast<int>(rows), cols,
+                   {now, count, s.stride_w * s.ci, 1, kPanel, tile, s.co, first > 0});
         }
       }
     }
