@@ -135,8 +135,7 @@ void forward_few(const ConvShape& s, const float* x, const float* packed, float*
             __builtin_prefetch(tile + (pixels + r) * s.co, 1);
             __builtin_prefetch(tile + (pixels + r) * s.co + cols - 1, 1);
           }
-          run_tile(static_cast<int>(rows), cols,
-                   {now, count, s.stride_w * s.ci, 1, kPanel, tile, s.co, first > 0});
+          run_tile(static_cast<int>(rows), cols, {now, count, s.stride_w * s.ci, 1, kPanel, tile, s.co, first > 0});
         }
       }
     }

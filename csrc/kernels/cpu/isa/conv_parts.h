@@ -60,6 +60,24 @@ inline int64_t padded_floats(const ConvShape& s) {
 // The epilogue over everything, after a way that does not apply it to what it has just finished.
 void apply_all(const Epilogue* epilogue, int64_t total);
 
+// Backward-weight of few channels: row r of A is a tap's channel, its element p of a line at line + offset[r] + p·step;
+// B is that line's `length` gradients. C[rows, cols] (+)= the product over the lines in order.
+#ifdef __AVX512F__
+inline constexpr int kFewTileRows = 10;
+#else
+inline constexpr int kFewTileRows = 6;
+#endif
+struct FewWeightTile {
+  const float* const* lines;
+  const int64_t* offset;
+  const float* b;  // the lines' gradients follow each other
+  int64_t count, length, step, b_row;
+  float* c;
+  int64_t c_row, rows, cols;
+  bool accumulate;
+};
+void few_weight_tile(const FewWeightTile& t);
+
 void pad_images(const ConvShape& s, const float* x, float* padded);
 
 size_t workspace_weight(const ConvShape& s);

@@ -16,14 +16,14 @@ constexpr int kDepthVectors = 4;
 constexpr int64_t kApartFloats = int64_t{1} << 21;  // 8 MB
 
 // A row set is the outputs that one stretch of input channels gives: a tap's channels, or, from a padded copy of images
-// with few channels, those of a row of taps.
+// with few channels, those of all taps.
 struct Sets {
-  bool padded, whole_rows;
+  bool padded;
   int64_t count, size;
 };
 Sets sets_of(const ConvShape& s) {
-  const bool padded = few_channels(s), whole_rows = padded && s.dilation_w == 1;
-  return {padded, whole_rows, s.kd * s.kh * (whole_rows ? 1 : s.kw), whole_rows ? s.kw * s.ci : s.ci};
+  const bool padded = few_channels(s);
+  return {padded, padded ? 1 : s.taps(), padded ? s.taps() * s.ci : s.ci};
 }
 
 int64_t weights(const ConvShape& s) { return s.groups * s.taps() * s.ci * s.co; }
@@ -62,27 +62,31 @@ struct Task {
   int64_t rows;  // of a tile
 };
 
-// Adds the output rows [first, last) to the sums of all sets, few channels: both operands in place.
-void band_direct(const ConvShape& s, const Sets& sets, const float* padded, const float* dy, const Task& t,
-                 int64_t first, int64_t last, float* sums, bool accumulate) {
+// Adds the output rows [first, last) to the sums, few channels: both operands in place.
+void band_direct(const ConvShape& s, const Sets&, const float* padded, const float* dy, const Task& t, int64_t first,
+                 int64_t last, float* sums, bool accumulate) {
   const int64_t d = padded_d(s), h = padded_h(s), w = padded_w(s);
-  Segment segments[kBandPixels];
-  sums += t.s0 * sets.size * s.co;
-  for (int64_t set = t.s0; set < t.s1; ++set, sums += sets.size * s.co) {
-    const int64_t across = sets.whole_rows ? set : set / s.kw, kw = sets.whole_rows ? 0 : set % s.kw;
-    const int64_t kd = across / s.kh, kh = across % s.kh;
-    for (int64_t j = t.j0; j < t.j1; j += kPanel) {
-      for (int64_t r = t.r0; r < t.r1; r += t.rows) {
-        for (int64_t row = first; row < last; ++row) {
-          const int64_t plane = row / s.oh / s.od * d + row / s.oh % s.od * s.stride_d + kd * s.dilation_d;
-          const int64_t in = plane * h + row % s.oh * s.stride_h + kh * s.dilation_h;
-          segments[row - first] = {padded + (in * w + kw * s.dilation_w) * s.ci + r, dy + row * s.ow * s.co + j, s.ow};
-        }
-        run_tile(static_cast<int>(min64(t.rows, t.r1 - r)), min64(kPanel, t.j1 - j),
-                 {segments, last - first, 1, s.stride_w * s.ci, s.co, sums + r * s.co + j, s.co, accumulate});
-      }
-    }
+  const float* lines[kBandPixels];
+  for (int64_t row = first; row < last; ++row)
+    lines[row - first] =
+        padded + ((row / s.oh / s.od * d + row / s.oh % s.od * s.stride_d) * h + row % s.oh * s.stride_h) * w * s.ci;
+  int64_t offset[kRowsATask];
+  const int64_t tap = t.r0 / s.ci;
+  int64_t c = t.r0 % s.ci, kw = tap % s.kw, kh = tap / s.kw % s.kh, kd = tap / s.kw / s.kh;
+  for (int64_t i = 0; i < t.r1 - t.r0; ++i) {
+    offset[i] = ((kd * s.dilation_d * h + kh * s.dilation_h) * w + kw * s.dilation_w) * s.ci + c;
+    if (++c < s.ci) continue;
+    c = 0;
+    if (++kw < s.kw) continue;
+    kw = 0;
+    if (++kh < s.kh) continue;
+    kh = 0;
+    ++kd;
   }
+  for (int64_t j = t.j0; j < t.j1; j += kPanel)
+    for (int64_t r = t.r0; r < t.r1; r += t.rows)
+      few_weight_tile({lines, offset + r - t.r0, dy + first * s.ow * s.co + j, last - first, s.ow, s.stride_w * s.ci,
+                       s.co, sums + r * s.co + j, s.co, min64(t.rows, t.r1 - r), min64(kPanel, t.j1 - j), accumulate});
 }
 
 // Copies `cols` floats of each of `pixels`; may write up to W beyond.
@@ -202,8 +206,9 @@ void sum_block(const ConvShape& s, const Sets& sets, const float* x, const float
 
 void dense(const ConvShape& s, const float* x, const float* dy, float* sums) {
   const Sets sets = sets_of(s);
-  const int64_t tiles = ceil_div(sets.size, kTileRows), rows = ceil_div(sets.size, tiles);
-  const int64_t task_rows = even(tiles, kRowsATask / kTileRows) * rows, task_cols = kPanel * kPanelsATask;
+  const int64_t most = sets.padded ? kFewTileRows : kTileRows;
+  const int64_t tiles = ceil_div(sets.size, most), rows = ceil_div(sets.size, tiles);
+  const int64_t task_rows = even(tiles, kRowsATask / most) * rows, task_cols = kPanel * kPanelsATask;
   const int64_t across = ceil_div(s.co, task_cols), down = ceil_div(sets.size, task_rows);
   // With few pixels a block, sums that the cache does not hold would pass by for each.
   const bool few = !sets.padded && ceil_div(s.n, blocks_of(s)) * s.out_size() < 4 * kBandPixels;
