@@ -10,6 +10,10 @@
 
 #include "base/error.h"
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace dlcore {
 
 namespace {
@@ -23,6 +27,22 @@ size_t round_up(size_t bytes) {
   const size_t step = std::max(kAlignment, std::bit_ceil(bytes) / 8);
   return (bytes + step - 1) / step * step;
 }
+
+// Large blocks lie on huge pages where the system gives them: kernels walk matrices by columns, where each step is a
+// page of its own otherwise.
+constexpr size_t kHugePage = size_t{1} << 21;
+
+std::align_val_t alignment_of(size_t size) { return std::align_val_t(size >= kHugePage ? kHugePage : kAlignment); }
+
+void* from_system(size_t size) {
+  void* p = ::operator new(size, alignment_of(size), std::nothrow);
+#ifdef MADV_HUGEPAGE
+  if (p && size >= kHugePage) ::madvise(p, size, MADV_HUGEPAGE);  // advice: where it is refused, nothing is lost
+#endif
+  return p;
+}
+
+void to_system(void* p, size_t size) { ::operator delete(p, alignment_of(size)); }
 
 struct Cache {
   std::mutex mutex;
@@ -53,10 +73,10 @@ void* allocate(size_t bytes) {
       return p;
     }
   }
-  void* p = ::operator new(size, std::align_val_t(kAlignment), std::nothrow);
+  void* p = from_system(size);
   if (!p) {
     release_cache();
-    p = ::operator new(size, std::align_val_t(kAlignment), std::nothrow);
+    p = from_system(size);
     DLCORE_CHECK(p, Memory, "out of memory: ", bytes, " bytes wanted, ", allocated_bytes(), " in use");
   }
   g_in_use.fetch_add(static_cast<int64_t>(size), std::memory_order_relaxed);
@@ -76,14 +96,14 @@ void deallocate(void* p, size_t bytes) {
       return;
     }
   }
-  ::operator delete(p, std::align_val_t(kAlignment));
+  to_system(p, size);
 }
 
 void release_cache() {
   Cache& c = cache();
   const std::lock_guard lock(c.mutex);
   for (auto& [size, blocks] : c.free)
-    for (void* p : blocks) ::operator delete(p, std::align_val_t(kAlignment));
+    for (void* p : blocks) to_system(p, size);
   c.free.clear();
   c.bytes = 0;
 }
