@@ -22,6 +22,7 @@ namespace dlcore {
   X(ref_conv)                     \
   X(ref_softmax)                  \
   X(ref_norm)                     \
+  X(ref_group_norm)               \
   X(ref_attention)                \
   X(ref_rnn)                      \
   X(ref_ctc)                      \
@@ -37,6 +38,7 @@ namespace dlcore {
   X(cpu_conv)                     \
   X(cpu_softmax)                  \
   X(cpu_norm)                     \
+  X(cpu_group_norm)               \
   X(cpu_attention)                \
   X(cpu_rnn)
 

@@ -515,6 +515,14 @@ for _d in (10, 65, 1, 300):
         tolerance=3e-5,
     )
 case("layer_norm", (3, 4, 6), (4, 6), (4, 6), dims=2, eps=1e-5, grad=(0, 1, 2), tolerance=1e-5)
+for _shape, _g in (((3, 6, 5, 7), 2), ((2, 4, 19), 4), ((5, 6), 3), ((1, 8, 4, 4), 1)):
+    _c, _s = (_shape[1],), (_shape[0], _g)
+    case("group_norm", _shape, _c, _c, groups=_g, eps=1e-5, grad=(0, 1, 2), tolerance=3e-5)
+    case(
+        "group_norm_backward", _shape, _shape, _c, _s, Arg(_s, "positive"), groups=_g, grad=(0, 1, 2, 3, 4),
+        tolerance=3e-5,
+    )  # fmt: skip
+case("group_norm", (0, 4, 3), (4,), (4,), groups=2, eps=1e-5)
 for _smooth in (0.0, 0.1):
     _more = {"label_smoothing": _smooth, "ignore_index": -100, "label": f"s{_smooth}"}
     case("cross_entropy", (7, 10), Arg((7,), "index", 10, "i64"), **_more, grad=(0,), tolerance=4e-6)

@@ -200,14 +200,14 @@ def group_norm(
 ) -> Tensor:
     """Zero mean and unit variance for each row and group of channels (axis 1), then weight and bias a channel."""
     t = _as_float(x)
-    n, c = t.shape[:2]
-    if c % groups:
-        raise ValueError(f"[group_norm] {c} channels do not fall into {groups} equal groups")
-    rows = t.reshape(n, groups, math.prod(t.shape[1:]) // groups)
-    y = layer_norm(rows, rows.shape[-1], eps=eps).reshape(n, c, -1 if t.size else 0)
-    if weight is not None:
-        y = y * weight.reshape(c, 1)
-    return (y if bias is None else y + bias.reshape(c, 1)).reshape(t.shape)
+    if t.ndim < 2:
+        raise ValueError(f"[group_norm] expected (N, C, …), got {t.shape}")
+    channels = t.shape[1]
+    if groups < 1 or channels % groups:
+        raise ValueError(f"[group_norm] {channels} channels do not fall into {groups} equal groups")
+    scale = full((channels,), 1.0, t.dtype) if weight is None else weight
+    shift = full((channels,), 0.0, t.dtype) if bias is None else bias
+    return apply("group_norm", (t, scale, shift), {"groups": groups, "eps": float(eps)})[0]
 
 
 def rms_norm(
