@@ -116,8 +116,12 @@ void run_pixels(const RowRun& run, const float* weights, int64_t channels, int64
     const TileFn part = n == kNear ? any_tile<kNear, true> : n == 1 ? any_tile<1, true> : any_tile<kNear / 2, true>;
     Lane l{weights, channels, 0, W};
     const float* next_out = run.out + (j + n) * run.out_step;
+    const float* ahead = run.ahead + j * run.ahead_step;
     for (; l.c + W <= count; l.c += W) {
-      for (int64_t p = 0; p < n; ++p) __builtin_prefetch(next_out + p * run.out_step + l.c, 1);
+      for (int64_t p = 0; p < n; ++p) {
+        __builtin_prefetch(next_out + p * run.out_step + l.c, 1);
+        __builtin_prefetch(ahead + p * run.ahead_step + l.c, 0, 2);
+      }
       fn(run, j, l);
     }
     if (l.c < count && count >= W && !run.accumulate) {

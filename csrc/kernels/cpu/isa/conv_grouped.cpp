@@ -75,11 +75,65 @@ void shuffled_run(const RowRun& run, int64_t source, int64_t dest, const Shuffle
   }
 }
 
+#ifdef __AVX512F__
+constexpr int kSingleRows = 16;
+#else
+constexpr int kSingleRows = 12;
+#endif
+
+// A product of one vector of columns. Each element of A serves one multiply-add only, so that loads bound it: many rows
+// share those of B and of the loop.
+template <int R, bool Partial>
+void single_tile(const TileArgs& t, int lanes) {
+  constexpr int G = (R + 2) / 3;
+  VF acc[R];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    acc[r] = VF{};
+    if (t.accumulate) acc[r] = Partial ? load_partial(t.c + r * t.c_row, lanes) : load(t.c + r * t.c_row);
+  }
+  const int64_t a_row = t.a_row;
+  for (int64_t s = 0; s < t.count; ++s) {
+    const float* a[G];
+#pragma GCC unroll 8
+    for (int g = 0; g < G; ++g) a[g] = t.segments[s].a + 3 * g * a_row;
+    const float* b = t.segments[s].b;
+    for (int64_t p = t.segments[s].length; p > 0; --p, b += kPanel) {
+      const VF w = load(b);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) acc[r] = fma(splat(a[r / 3][(r % 3) * a_row]), w, acc[r]);
+#pragma GCC unroll 8
+      for (int g = 0; g < G; ++g) ++a[g];
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    if (Partial)
+      store_partial(t.c + r * t.c_row, acc[r], lanes);
+    else
+      store(t.c + r * t.c_row, acc[r]);
+  }
+}
+
+using SingleFn = void (*)(const TileArgs&, int);
+template <int R>
+struct Single {
+  static constexpr SingleFn fn[2] = {single_tile<R, false>, single_tile<R, true>};
+};
+constexpr const SingleFn* kSingle[kSingleRows] = {
+    Single<1>::fn,  Single<2>::fn,  Single<3>::fn,  Single<4>::fn,  Single<5>::fn,  Single<6>::fn,
+    Single<7>::fn,  Single<8>::fn,  Single<9>::fn,  Single<10>::fn, Single<11>::fn, Single<12>::fn,
+#ifdef __AVX512F__
+    Single<13>::fn, Single<14>::fn, Single<15>::fn, Single<16>::fn,
+#endif
+};
+
 // A group as a product: weights [panel][tap][source channel][kPanel].
 void product_run(const RowRun& run, const PointConv& conv, int64_t source, int64_t group) {
   const int64_t panels = ceil_div(conv.dest_channels, kPanel), size = conv.taps * conv.source_channels * kPanel;
   const int64_t taps = run.down * run.across;
-  const int64_t rows = even(run.count, kTileRows);
+  const bool single = conv.dest_channels <= W;
+  const int64_t rows = even(run.count, single ? kSingleRows : kTileRows);
   Segment segments[kRowTaps];
   for (int64_t panel = 0; panel < panels; ++panel) {
     const float* weights = conv.weights + (group * panels + panel) * size;
@@ -87,10 +141,25 @@ void product_run(const RowRun& run, const PointConv& conv, int64_t source, int64
       for (int64_t t = 0; t < taps; ++t)
         segments[t] = {run.taps[t].from + j * run.taps[t].step + source,
                        weights + run.taps[t].weight * conv.source_channels * kPanel, conv.source_channels};
-      run_tile(
-          static_cast<int>(min64(rows, run.count - j)), min64(kPanel, conv.dest_channels - panel * kPanel),
-          {segments, taps, taps ? run.taps[0].step : 0, 1, kPanel,
-           run.out + j * run.out_step + group * conv.dest_channels + panel * kPanel, run.out_step, run.accumulate});
+      const TileArgs tile{segments,
+                          taps,
+                          taps ? run.taps[0].step : 0,
+                          1,
+                          kPanel,
+                          run.out + j * run.out_step + group * conv.dest_channels + panel * kPanel,
+                          run.out_step,
+                          run.accumulate};
+      const int64_t count = min64(rows, run.count - j);
+      // The lines that the next row writes and reads are asked for now.
+      const float* next = tile.c + conv.dest_w * conv.groups * conv.dest_channels;
+      for (int64_t r = 0; r < count; ++r) {
+        __builtin_prefetch(next + r * run.out_step, 1);
+        __builtin_prefetch(run.ahead + (j + r) * run.ahead_step + source, 0, 2);
+      }
+      if (single)
+        kSingle[count - 1][conv.dest_channels < W](tile, static_cast<int>(conv.dest_channels));
+      else
+        run_tile(static_cast<int>(count), min64(kPanel, conv.dest_channels - panel * kPanel), tile);
     }
   }
 }

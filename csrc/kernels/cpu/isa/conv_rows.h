@@ -29,6 +29,9 @@ struct RowRun {
   // direction of the taps (-1: they descend); else 0.
   int64_t stride;
   bool accumulate;  // start the chains at `out` instead of +0
+  // The row of the source that is needed next, to be asked for a pixel a pixel (else step 0).
+  const float* ahead;
+  int64_t ahead_step;
 };
 
 inline int64_t taps_across(const ConvPhase& phase) {
@@ -128,6 +131,10 @@ void for_rows(const PointConv& conv, const Ring& ring, int64_t first, int64_t la
       const int64_t slot = (r % ring.rows + ring.rows) % ring.rows;
       fill_ring(conv, ring, r, source, source_c, n, rows + slot * ring.width * ring.channels);
     }
+    const bool next =
+        conv.map->count == 1 && conv.map->phases[0].w.source == 1 && now.high >= 0 && now.high + 1 < conv.source_h;
+    run.ahead = next ? source + (now.high + 1) * conv.source_w * source_c : source;
+    run.ahead_step = next ? source_c : 0;
     for (int64_t p = 0; p < conv.map->count; ++p) {
       const ConvPhase& phase = conv.map->phases[p];
       if (h % phase.h.step != phase.h.first) continue;
@@ -176,6 +183,8 @@ void for_row(const PointConv& conv, int64_t plane, int64_t h, const float* sourc
     while (end > first && (end - 1) * phase.w.source + high >= conv.source_w) --end;
     const int64_t block = nw > kRowTaps ? kRowTaps : nw * (kRowTaps / max64(1, nw));
     RowRun run;
+    run.ahead = source;
+    run.ahead_step = 0;
     run.out_step = phase.w.step * dest_c;
     run.stride = gap == 1 ? phase.w.source : gap == -1 && phase.w.source == 1 ? -1 : 0;
     const auto emit = [&](int64_t j, int64_t pixels) {
