@@ -224,7 +224,9 @@ void run_points_depthwise(const PointConv& whole) {
   conv.groups = 1;
   conv.source_channels = conv.dest_channels = whole.groups;
   const int64_t channels = whole.groups;
-  const Ring ring = ring_of(conv, channels, W);
+  Ring ring = ring_of(conv, channels, W);
+  // Where a row of the source is seen by fewer than two rows of pixels, copying it costs more than it spares.
+  if (conv.map->count > 0 && ring.rows < 2 * conv.map->phases[0].h.source) ring.width = 0;
   const int64_t block = ring.width ? ring.channels : kRowChannels;
   // A chunk is as many rows of an image as make the window's rows that chunks share weigh little.
   const int64_t chunk_rows = even(conv.dest_h, max64(4 * ring.rows, 65536 / max64(1, conv.dest_w * channels)));
