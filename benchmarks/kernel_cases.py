@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from onnx_peer import onnx_peer
 
 from dlcore import _core
 
@@ -101,6 +102,7 @@ def gemm() -> Iterator[Case]:
             name = f"{m}x{n}x{k} {'TN'[1 - ta]}{'TN'[1 - tb]}"
             attrs = {"transpose_a": ta, "transpose_b": tb}
             peers = {"torch": torch_call(body, a, b), "numpy": numpy}
+            peers["onnxruntime"] = onnx_peer("Gemm", [a, b], transA=ta, transB=tb)
             yield Case("gemm", name, "matmul", [a, b], attrs, flops=2.0 * m * n * k, peers=peers)
 
 
@@ -158,10 +160,20 @@ def conv() -> Iterator[Case]:
                 ("weight", "conv2d_backward_weight", [x, dy], {"kernel": [k, k]}),
             ):
                 peers = {p: torch_conv(direction, x, w, dy, options, p) for p in ("torch nchw", "torch nhwc")}
+                if direction == "forward":
+                    peers["onnxruntime"] = onnx_conv(x, w, stride, pad, dilation, groups)
                 yield Case(
                     "conv", f"{name} {direction}, {label}", op, arrays, {**more, **extra}, flops=work, peers=peers
                 )
     yield from conv_1d_3d()
+
+
+def onnx_conv(x: Array, w: Array, stride: int, pad: int, dilation: int, groups: int) -> Any:
+    axes = x.ndim - 2
+    return onnx_peer(
+        "Conv", [np.ascontiguousarray(np.moveaxis(x, -1, 1)), w], strides=[stride] * axes, pads=[pad] * (2 * axes),
+        dilations=[dilation] * axes, group=groups,
+    )  # fmt: skip
 
 
 def torch_conv(direction: str, x: Array, w: Array, dy: Array, options: dict[str, int], layout: str) -> Any:
@@ -226,6 +238,8 @@ def conv_1d_3d() -> Iterator[Case]:
                 p: torch_conv_nd(direction, x, w, dy, options, p)
                 for p in ("torch nchw", "torch nhwc")[: 1 if axes == 1 else 2]
             }  # fmt: skip
+            if direction == "forward":
+                peers["onnxruntime"] = onnx_conv(x, w, stride, pad, dilation, 1)
             yield Case("conv", f"{name} {direction}", op + suffix, arrays, {**attrs, **extra}, flops=work, peers=peers)
 
 

@@ -1,4 +1,4 @@
-"""The kernels against their peers (PyTorch with MKL and oneDNN, NumPy with OpenBLAS), interleaved in one process.
+"""The kernels against PyTorch (MKL, oneDNN), NumPy (OpenBLAS) and ONNX Runtime, interleaved in one process.
 
     python benchmarks/kernels.py [FAMILY …] [--threads 1,2] [--seconds 1] [--json F] [--plot F] [--update DOCUMENT]
 
@@ -43,6 +43,8 @@ def exact(case: Case) -> Any:
 def error(found: Any, want: Any) -> str:
     if want is None:
         return "–"
+    if hasattr(found, "data_type"):  # ONNX Runtime's
+        found = found.numpy()
     if hasattr(found, "bfloat16"):  # PyTorch's: NumPy has no such type
         found = found.float()
     elif found.dtype == np.uint16:  # ours: the upper halves of float32
@@ -79,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)} (all)")
     parser.add_argument("--threads", default="1")
-    parser.add_argument("--peers", default="torch,numpy")
+    parser.add_argument("--peers", default="torch,numpy,onnxruntime")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each case")
     parser.add_argument("--match", default="", help="only cases whose name holds this")
     parser.add_argument("--busy", action="store_true", help="while another process computes on one of the cores")
@@ -90,6 +92,8 @@ def main() -> None:
     if unknown := set(args.families) - set(FAMILIES):
         parser.error(f"unknown families {sorted(unknown)}; known: {', '.join(FAMILIES)}")
     peers = {p for p in args.peers.split(",") if p and importlib.util.find_spec(p) is not None}
+    if importlib.util.find_spec("onnx") is None:  # makes the models
+        peers.discard("onnxruntime")
 
     rows: list[dict[str, Any]] = []
     table = Table(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from kernel_cases import RNG, Array, Case, normal, torch_call, torch_gradients
+from onnx_peer import onnx_peer
 
 import dlcore as dl
 import dlcore.nn.functional as F
@@ -100,12 +101,27 @@ def functions() -> Iterator[tuple[str, list[Array], int, Callable[..., Any], Cal
     )  # fmt: skip
 
 
+ONNX = {
+    "softmax 8192x512": ("Softmax", {"axis": -1}), "log_softmax 8192x512": ("LogSoftmax", {"axis": -1}),
+    "layer_norm 8192x512": ("LayerNormalization", {"axis": -1}), "gelu 8192x512": ("Gelu", {}),
+    "gelu tanh 8192x512": ("Gelu", {"approximate": "tanh"}), "tanh 8192x512": ("Tanh", {}),
+    "exp 8192x512": ("Exp", {}), "add 8192x512": ("Add", {}),
+    "max_pool2d 2x2 64@32²": ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    "avg_pool2d 2x2 64@32²": ("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    "embedding 50000x128": ("Gather", {"axis": 0}),
+}  # fmt: skip
+
+
 def rows() -> Iterator[Case]:
     for name, arrays, wrt, body, peer in functions():
         moved = 2.0 * arrays[0].nbytes
         random = name.startswith("dropout")
+        peers = {"torch": torch_call(peer, *arrays)}
+        if name in ONNX:
+            op, attrs = ONNX[name]
+            peers["onnxruntime"] = onnx_peer(op, arrays, **attrs)
         yield Function(
-            "rows", name, "", arrays, {}, bytes=moved, peers={"torch": torch_call(peer, *arrays)}, body=body,
+            "rows", name, "", arrays, {}, bytes=moved, peers=peers, body=body,
             random=random,
         )  # fmt: skip
         if not wrt:  # the gradient computes nothing
