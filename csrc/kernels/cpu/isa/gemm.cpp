@@ -12,8 +12,16 @@ constexpr int64_t kBlockN = 992;        // a packed block of B: 384 × 992, 1.5 
 constexpr int64_t kPanelFloats = 8192;  // a panel packed on the stack: 32 KB
 constexpr int64_t kStrip = 128;         // columns of a task that does not share B
 
-// Packing B pays when many rows use it.
+// Both operands are read where they stand: B while a block of it stays in the second-level cache, unless its rows or
+// A's are a multiple of 4 KB apart, which puts them all into the same few lines of the first.
+bool in_place(const GemmArgs& g) {
+  const bool crowded = g.n % 1024 == 0 || (g.a_col == 1 && g.a_row % 1024 == 0);
+  return !crowded && g.k * g.n <= 600000 && (g.n <= 128 || g.k >= 256);
+}
+
+// Packing B pays when many rows use it. A narrow transposed B is packed as often as there are parts of the rows.
 bool shares_b(const GemmArgs& g) {
+  if (g.b_transposed ? g.m >= 2048 && g.n <= 128 : in_place(g)) return false;
   return g.m >= 96 && g.n >= kPanel && g.k >= 32 && g.m * g.n * g.k >= int64_t{1} << 20;
 }
 
@@ -131,7 +139,7 @@ void run_parts(const GemmArgs& g) {
   const int64_t strip = g.batch > 8 && g.n <= 512 ? g.n : kStrip;
   const int64_t across = ceil_div(g.n, strip);
   // Rows are only divided where there would be too few tasks otherwise; each part packs its own transposed B.
-  const int64_t part_rows = g.batch * across >= 8 ? g.m : 4 * kTileRows;
+  const int64_t part_rows = g.batch * across >= 8 ? g.m : max64(4, ceil_div(ceil_div(g.m, 16), kTileRows)) * kTileRows;
   const int64_t down = ceil_div(g.m, part_rows);
   const int64_t tasks = g.batch * across * down, chunks = min64(tasks, 64);
   parallel_for(chunks, cycles(g), [&](int64_t chunk) {
