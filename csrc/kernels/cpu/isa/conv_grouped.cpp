@@ -75,12 +75,6 @@ void shuffled_run(const RowRun& run, int64_t source, int64_t dest, const Shuffle
   }
 }
 
-#ifdef __AVX512F__
-constexpr int kSingleRows = 16;
-#else
-constexpr int kSingleRows = 12;
-#endif
-
 // A product of one vector of columns. Each element of A serves one multiply-add only, so that loads bound it: many rows
 // share those of B and of the loop.
 template <int R, bool Partial>
@@ -92,18 +86,18 @@ void single_tile(const TileArgs& t, int lanes) {
     acc[r] = VF{};
     if (t.accumulate) acc[r] = Partial ? load_partial(t.c + r * t.c_row, lanes) : load(t.c + r * t.c_row);
   }
-  const int64_t a_row = t.a_row;
+  const int64_t a_row = t.a_row, a_step = t.a_step, b_row = t.b_row;
   for (int64_t s = 0; s < t.count; ++s) {
     const float* a[G];
 #pragma GCC unroll 8
     for (int g = 0; g < G; ++g) a[g] = t.segments[s].a + 3 * g * a_row;
     const float* b = t.segments[s].b;
-    for (int64_t p = t.segments[s].length; p > 0; --p, b += kPanel) {
+    for (int64_t p = t.segments[s].length; p > 0; --p, b += b_row) {
       const VF w = load(b);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) acc[r] = fma(splat(a[r / 3][(r % 3) * a_row]), w, acc[r]);
 #pragma GCC unroll 8
-      for (int g = 0; g < G; ++g) ++a[g];
+      for (int g = 0; g < G; ++g) a[g] += a_step;
     }
   }
 #pragma GCC unroll 16
@@ -157,7 +151,7 @@ void product_run(const RowRun& run, const PointConv& conv, int64_t source, int64
         __builtin_prefetch(run.ahead + (j + r) * run.ahead_step + source, 0, 2);
       }
       if (single)
-        kSingle[count - 1][conv.dest_channels < W](tile, static_cast<int>(conv.dest_channels));
+        run_single_tile(static_cast<int>(count), static_cast<int>(conv.dest_channels), tile);
       else
         run_tile(static_cast<int>(count), min64(kPanel, conv.dest_channels - panel * kPanel), tile);
     }
@@ -165,6 +159,8 @@ void product_run(const RowRun& run, const PointConv& conv, int64_t source, int64
 }
 
 }  // namespace
+
+void run_single_tile(int rows, int cols, const TileArgs& args) { kSingle[rows - 1][cols < W](args, cols); }
 
 int64_t shuffled_floats(const ConvShape& s, int64_t source, int64_t dest) {
   return lines(ceil_div(s.groups, groups_a_vector(source, dest)) * s.taps() * source * W);

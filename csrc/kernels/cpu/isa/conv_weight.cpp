@@ -123,13 +123,30 @@ void band_packed(const ConvShape& s, const Sets& sets, const float* x, const flo
   const int64_t pixels = last - first, channels = s.groups * s.ci, outputs = s.groups * s.co;
   const int64_t step = s.stride_w * channels;
   const bool in_place = step <= kCloseFloats && s.ow >= 8;
-  float a_panel[kBandPixels * kTileRows + W], b_panel[kBandPixels * kPanel * kPanelsATask + W];
+  static_assert(kSingleRows >= kTileRows);
+  float a_panel[kBandPixels * kSingleRows + W], b_panel[kBandPixels * kPanel * kPanelsATask + W];
   Segment segments[kBandPixels];
   int64_t starts[kBandPixels];  // of the segments within the band
   struct Row {
     int64_t at, before, inside, after;  // output pixels of the band: the first, and how many see what
     const float* from;                  // the first one's input
   } rows[kBandPixels];
+  struct Line {
+    int64_t at, begin, end;  // in the band its first pixel, in the output's row its pixels
+    int64_t d, h;            // what tap (0, 0) sees without padding
+    const float* image;
+  } lines[kBandPixels];
+  int64_t line_count = 0;
+  for (int64_t at = first, end; at < last; at = end) {
+    const int64_t row = at / s.ow, begin = row * s.ow, plane = row / s.oh;
+    end = min64(last, begin + s.ow);
+    lines[line_count++] = {at - first,
+                           at - begin,
+                           end - begin,
+                           plane % s.od * s.stride_d,
+                           row % s.oh * s.stride_h,
+                           x + plane / s.od * s.d * s.h * s.w * channels};
+  }
   for (int64_t j = t.j0; j < t.j1; j += kPanel)
     pack_pixels(dy + first * outputs + j, outputs, pixels, min64(kPanel, t.j1 - j), b_panel + (j - t.j0) * kBandPixels);
   sums += t.s0 * sets.size * s.co;
@@ -139,14 +156,13 @@ void band_packed(const ConvShape& s, const Sets& sets, const float* x, const flo
                   offset_w = set % s.kw * s.dilation_w - s.pad_left;
     const Range across = valid(offset_w, s.stride_w, s.w, s.ow);
     int64_t count = 0;
-    for (int64_t at = first, end; at < last; at = end) {
-      const int64_t row = at / s.ow, begin = row * s.ow;
-      end = min64(last, begin + s.ow);
-      const int64_t plane = row / s.oh % s.od * s.stride_d + offset_d, line = row % s.oh * s.stride_h + offset_h;
-      const int64_t from = max64(at - begin, across.first), to = min64(end - begin, across.last);
-      if (plane < 0 || plane >= s.d || line < 0 || line >= s.h || from >= to) continue;
-      const int64_t source = ((row / s.oh / s.od * s.d + plane) * s.h + line) * s.w + from * s.stride_w + offset_w;
-      rows[count++] = {at - first, begin + from - at, to - from, end - begin - to, x + source * channels};
+    for (int64_t i = 0; i < line_count; ++i) {
+      const Line& l = lines[i];
+      const int64_t plane = l.d + offset_d, h = l.h + offset_h;
+      const int64_t from = max64(l.begin, across.first), to = min64(l.end, across.last);
+      if (plane < 0 || plane >= s.d || h < 0 || h >= s.h || from >= to) continue;
+      const float* source = l.image + ((plane * s.h + h) * s.w + from * s.stride_w + offset_w) * channels;
+      rows[count++] = {l.at, from - l.begin, to - from, l.end - to, source};
     }
     for (int64_t r = t.r0; r < t.r1; r += t.rows) {
       const int64_t height = min64(t.rows, t.r1 - r);
@@ -173,8 +189,11 @@ void band_packed(const ConvShape& s, const Sets& sets, const float* x, const flo
       for (int64_t j = t.j0; j < t.j1; j += kPanel) {
         const int64_t width = min64(kPanel, t.j1 - j);
         for (int64_t i = 0; i < parts; ++i) segments[i].b = b_panel + (j - t.j0) * kBandPixels + starts[i] * width;
-        run_tile(static_cast<int>(height), width,
-                 {segments, parts, 1, in_place ? step : height, width, sums + r * s.co + j, s.co, accumulate});
+        const TileArgs tile{segments, parts, 1, in_place ? step : height, width, sums + r * s.co + j, s.co, accumulate};
+        if (width <= W)
+          run_single_tile(static_cast<int>(height), static_cast<int>(width), tile);
+        else
+          run_tile(static_cast<int>(height), width, tile);
       }
     }
   }
@@ -206,7 +225,7 @@ void sum_block(const ConvShape& s, const Sets& sets, const float* x, const float
 
 void dense(const ConvShape& s, const float* x, const float* dy, float* sums) {
   const Sets sets = sets_of(s);
-  const int64_t most = sets.padded ? kFewTileRows : kTileRows;
+  const int64_t most = sets.padded ? kFewTileRows : s.co <= W ? kSingleRows : kTileRows;
   const int64_t tiles = ceil_div(sets.size, most), rows = ceil_div(sets.size, tiles);
   const int64_t task_rows = even(tiles, kRowsATask / most) * rows, task_cols = kPanel * kPanelsATask;
   const int64_t across = ceil_div(s.co, task_cols), down = ceil_div(sets.size, task_rows);
