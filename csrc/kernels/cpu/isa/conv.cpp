@@ -62,25 +62,6 @@ int64_t packed_floats(const ConvShape& s, int64_t source, int64_t dest) {
   return s.groups * ceil_div(dest, kPanel) * kPanel * s.taps() * source;
 }
 
-// A 1×1 convolution with stride 1 is a product of the pixels by the weights, whose driver blocks better.
-bool is_product(const ConvShape& s) {
-  return s.taps() == 1 && s.groups == 1 && !few_channels(s) && s.stride_d == 1 && s.stride_h == 1 && s.stride_w == 1 &&
-         s.pad_front == 0 && s.pad_top == 0 && s.pad_left == 0 && s.in_size() == s.out_size();
-}
-
-GemmArgs product(const ConvShape& s, bool forward) {
-  static constexpr int64_t kNoOffset[1] = {0};
-  GemmArgs g;
-  g.m = s.n * s.in_size();
-  g.n = forward ? s.co : s.ci;
-  g.k = g.a_row = forward ? s.ci : s.co;
-  g.a_col = 1;
-  g.ldb = s.ci;
-  g.b_transposed = forward;
-  g.a_offset = g.b_offset = kNoOffset;
-  return g;
-}
-
 size_t packed_product(const ConvShape& s) {
   const GemmArgs g = product(s, true);
   const int64_t panel = gemm_table.panel(g);

@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/cpu/conv.h"
 #include "kernels/cpu/epilogue.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/isa/gemm_micro.h"
 
 namespace dlcore::DLCORE_ISA {
@@ -35,6 +36,13 @@ void depthwise_weight_row(const ConvShape& s, const float* x, const float* dy, i
 // Backward-weight of is_shuffled.
 size_t workspace_weight_shuffled(const ConvShape& s);
 void backward_weight_shuffled(const ConvShape& s, const float* x, const float* dy, float* sums, float* dw);
+
+// 1×1 convolutions as products, conv_product.cpp.
+bool is_product(const ConvShape& s);
+GemmArgs product(const ConvShape& s, bool forward);  // forward, or backward-data
+bool is_weight_product(const ConvShape& s);
+size_t workspace_weight_product(const ConvShape& s);
+void backward_weight_product(const ConvShape& s, const float* x, const float* dy, float* dw, void* workspace);
 
 inline bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.ci == 1 && s.co == 1; }
 inline bool is_grouped(const ConvShape& s) { return s.groups > 1 && s.d == 1 && s.od == 1 && s.kd == 1; }

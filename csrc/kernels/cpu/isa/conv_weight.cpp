@@ -339,6 +339,7 @@ void depthwise(const ConvShape& s, const float* x, const float* dy, float* sums,
 size_t workspace_weight(const ConvShape& s) {
   if (is_depthwise(s)) return static_cast<size_t>(blocks_of(s) * weights(s)) * sizeof(float);
   if (is_shuffled(s)) return workspace_weight_shuffled(s);
+  if (is_weight_product(s)) return workspace_weight_product(s);
   return static_cast<size_t>(sum_buffers(s) * lines(weights(s)) + (few_channels(s) ? padded_floats(s) : 0)) *
          sizeof(float);
 }
@@ -351,6 +352,10 @@ void backward_weight(const ConvShape& s, const float* x, const float* dy, float*
   }
   if (is_depthwise(s)) {
     depthwise(s, x, dy, static_cast<float*>(workspace), dw);
+    return;
+  }
+  if (is_weight_product(s)) {
+    backward_weight_product(s, x, dy, dw, workspace);
     return;
   }
   float* sums = static_cast<float*>(workspace);
