@@ -150,8 +150,9 @@ def conv() -> Iterator[Case]:
         }  # fmt: skip
         work = 2.0 * n * out * out * co * (ci // groups) * k * k
         variants = [("direct", attrs)]
-        if k == 3 and stride == dilation == groups == 1:
+        if k == 3 and stride == dilation == groups == 1 and ci >= 16:  # as the pass `select` has it
             variants.append(("winograd", {**attrs, "algorithm": "winograd4"}))
+            variants.append(("winograd 2x2", {**attrs, "algorithm": "winograd2"}))
         options = {"stride": stride, "padding": pad, "dilation": dilation, "groups": groups}
         for label, more in variants:
             for direction, op, arrays, extra in (

@@ -1,7 +1,9 @@
-// Winograd's minimal filtering F(4x4, 3x3): 4x4 outputs from 6x6 inputs with 36 products a channel pair instead of 144.
-// Lavin and Gray, "Fast algorithms for convolutional neural networks" (CVPR 2016). Interpolation points 0, ±√½, ±√2, ∞
+// Winograd's minimal filtering: F(4x4, 3x3), 4x4 outputs from 6x6 inputs with 36 products a channel pair instead of
+// 144, and F(2x2, 3x3), 2x2 from 4x4 with 16 instead of 36, which rounds about as the direct sum does. Lavin and Gray,
+// "Fast algorithms for convolutional neural networks" (CVPR 2016). F(4x4) has the interpolation points 0, ±√½, ±√2, ∞
 // instead of the textbook 0, ±1, ±2, ∞: the transforms then hold no large numbers and the rounding error is several
-// times smaller (Alam et al., "Winograd convolution for deep neural networks: efficient point selection", 2022).
+// times smaller (Alam et al., "Winograd convolution for deep neural networks: efficient point selection", 2022);
+// F(2x2) has 0, ±1, ∞.
 // Templates over an arithmetic A with a value type A::V, A::fma(a, b, c) and A::number(x): vectors in cpu/, floats in
 // ref/, so that both round alike.
 #pragma once
@@ -71,6 +73,55 @@ inline __attribute__((always_inline)) void filter3(const V* u, V* g) {
   g[1] = A::fma(A::number(kB), d2, A::number(kA) * d1);
   g[2] = A::fma(A::number(2.0f), s2, A::fma(A::number(0.5f), s1, u[5]));
 }
+
+// The five transforms of F(MxM, 3x3) along one axis: input M + 2 → M + 2, output M + 2 → M, filter 3 → M + 2, and of
+// the weights' gradient M → M + 2 and M + 2 → 3.
+template <class A, int M>
+struct Transforms;
+
+template <class A>
+struct Transforms<A, 4> {
+  using V = typename A::V;
+  static inline __attribute__((always_inline)) void input(const V* d, V* t) { input6<A>(d, t); }
+  static inline __attribute__((always_inline)) void output(const V* m, V* y) { output4<A>(m, y); }
+  static inline __attribute__((always_inline)) void filter(const V* g, V* u) { filter6<A>(g, u); }
+  static inline __attribute__((always_inline)) void gradient(const V* y, V* v) { gradient6<A>(y, v); }
+  static inline __attribute__((always_inline)) void filter_gradient(const V* u, V* g) { filter3<A>(u, g); }
+};
+
+template <class A>
+struct Transforms<A, 2> {
+  using V = typename A::V;
+  static inline __attribute__((always_inline)) void input(const V* d, V* t) {
+    t[0] = d[0] - d[2];
+    t[1] = d[1] + d[2];
+    t[2] = d[2] - d[1];
+    t[3] = d[1] - d[3];
+  }
+  static inline __attribute__((always_inline)) void output(const V* m, V* y) {
+    y[0] = (m[0] + m[1]) + m[2];
+    y[1] = (m[1] - m[2]) - m[3];
+  }
+  static inline __attribute__((always_inline)) void filter(const V* g, V* u) {
+    const V half = A::number(0.5f), even = half * (g[0] + g[2]);
+    u[0] = g[0];
+    u[1] = A::fma(half, g[1], even);
+    u[2] = A::fma(A::number(-0.5f), g[1], even);
+    u[3] = g[2];
+  }
+  static inline __attribute__((always_inline)) void gradient(const V* y, V* v) {
+    v[0] = y[0];
+    v[1] = y[0] + y[1];
+    v[2] = y[0] - y[1];
+    v[3] = -y[1];
+  }
+  static inline __attribute__((always_inline)) void filter_gradient(const V* u, V* g) {
+    const V half = A::number(0.5f), even = half * (u[1] + u[2]);
+    g[0] = u[0] + even;
+    g[1] = half * (u[1] - u[2]);
+    g[2] = even + u[3];
+  }
+};
 
 // Applies a one-dimensional transform (In samples → Out) to the columns and then the rows of in[In][In] →
 // out[Out][Out].

@@ -49,7 +49,7 @@ void check_algorithm(Call& c, const Conv& conv) {
   const IntList one{1, 1}, three{3, 3};
   c.check(!conv.winograd || (conv.window.kernel == three && conv.window.stride == one && conv.window.dilation == one &&
                              conv.groups == 1),
-          "algorithm winograd4 needs a 3x3 kernel with stride, dilation and groups 1");
+          "the algorithms winograd4 and winograd2 need a 3x3 kernel with stride, dilation and groups 1");
 }
 
 // Reads what the three ops share; the kernel size is filled in by the caller.
@@ -63,7 +63,7 @@ Conv read_conv(Call& c) {
   conv.window.dilation = c.ints("dilation", kAxes, 1);
   conv.groups = c.integer("groups", 1);
   conv.channels_last = c.channels_last(kAxes);
-  conv.winograd = kAxes == 2 && c.choice("algorithm", {"direct", "winograd4"}) == "winograd4";
+  conv.winograd = kAxes == 2 && c.choice("algorithm", {"direct", "winograd4", "winograd2"}) != "direct";
   return conv;
 }
 

@@ -1,5 +1,5 @@
-// 3x3 convolution with stride 1 by Winograd's F(4x4, 3x3), float32, channels last: arguments and tables of the per-ISA
-// code.
+// 3x3 convolution with stride 1 by Winograd's F(4x4, 3x3) or F(2x2, 3x3), float32, channels last: arguments and tables
+// of the per-ISA code.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -11,8 +11,9 @@ struct Epilogue;
 // in (n, h, w, ci) → out (n, oh, ow, co); the filter's corner lies pad_top above and pad_left left of the output's.
 struct WinogradShape {
   int64_t n, h, w, oh, ow, ci, co, pad_top, pad_left;
-  int64_t tiles_h() const { return (oh + 3) / 4; }
-  int64_t tiles_w() const { return (ow + 3) / 4; }
+  int64_t tile = 4;  // outputs of a tile along each axis
+  int64_t tiles_h() const { return (oh + tile - 1) / tile; }
+  int64_t tiles_w() const { return (ow + tile - 1) / tile; }
   int64_t tiles() const { return n * tiles_h() * tiles_w(); }
 };
 
@@ -31,10 +32,10 @@ struct WinogradTable {
 };
 
 namespace avx2 {
-extern const WinogradTable winograd_table;
+extern const WinogradTable winograd4_table, winograd2_table;
 }
 namespace avx512 {
-extern const WinogradTable winograd_table;
+extern const WinogradTable winograd4_table, winograd2_table;
 }
 
 }  // namespace dlcore

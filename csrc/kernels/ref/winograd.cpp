@@ -17,7 +17,10 @@ struct Arithmetic {
   static float number(float x) { return x; }
 };
 
-constexpr int kPoints = 36;
+template <int M>
+constexpr int kPoints = (M + 2) * (M + 2);
+template <int M>
+using Moves = winograd::Transforms<Arithmetic, M>;
 
 struct Images {
   int64_t n, h, w, c;  // strides
@@ -39,15 +42,16 @@ void read(const float* image, const Images& at, int64_t height, int64_t width, i
 }
 
 // u[point][ci][co]
+template <int M>
 std::vector<float> filters(const WinogradShape& s, const float* weights, bool rotated) {
-  std::vector<float> u(static_cast<size_t>(kPoints * s.ci * s.co));
+  std::vector<float> u(static_cast<size_t>(kPoints<M> * s.ci * s.co));
   for (int64_t i = 0; i < s.ci; ++i)
     for (int64_t o = 0; o < s.co; ++o) {
       const float* w = weights + (rotated ? i * s.co + o : o * s.ci + i) * 9;
-      float g[9], out[kPoints];
+      float g[9], out[kPoints<M>];
       for (int k = 0; k < 9; ++k) g[k] = w[rotated ? 8 - k : k];
-      winograd::both_ways<3, 6>(g, out, winograd::filter6<Arithmetic>);
-      for (int k = 0; k < kPoints; ++k) u[static_cast<size_t>((k * s.ci + i) * s.co + o)] = out[k];
+      winograd::both_ways<3, M + 2>(g, out, Moves<M>::filter);
+      for (int k = 0; k < kPoints<M>; ++k) u[static_cast<size_t>((k * s.ci + i) * s.co + o)] = out[k];
     }
   return u;
 }
@@ -55,56 +59,59 @@ std::vector<float> filters(const WinogradShape& s, const float* weights, bool ro
 template <class F>
 void for_each_tile(const WinogradShape& s, F body) {
   for (int64_t n = 0; n < s.n; ++n)
-    for (int64_t top = 0; top < s.oh; top += 4)
-      for (int64_t left = 0; left < s.ow; left += 4) body(n, top, left);
+    for (int64_t top = 0; top < s.oh; top += s.tile)
+      for (int64_t left = 0; left < s.ow; left += s.tile) body(n, top, left);
 }
 
+template <int M>
 void run(const WinogradShape& s, bool nchw, bool rotated, const float* in, const float* weights, float* out) {
   const Images from(nchw, s.h, s.w, s.ci), to(nchw, s.oh, s.ow, s.co);
-  const std::vector<float> u = filters(s, weights, rotated);
-  std::vector<float> v(static_cast<size_t>(s.ci * kPoints));
+  const std::vector<float> u = filters<M>(s, weights, rotated);
+  std::vector<float> v(static_cast<size_t>(s.ci * kPoints<M>));
   for_each_tile(s, [&](int64_t n, int64_t top, int64_t left) {
     for (int64_t i = 0; i < s.ci; ++i) {
-      float d[kPoints];
-      read<6>(in + n * from.n + i * from.c, from, s.h, s.w, top - s.pad_top, left - s.pad_left, d);
-      winograd::both_ways<6, 6>(d, v.data() + i * kPoints, winograd::input6<Arithmetic>);
+      float d[kPoints<M>];
+      read<M + 2>(in + n * from.n + i * from.c, from, s.h, s.w, top - s.pad_top, left - s.pad_left, d);
+      winograd::both_ways<M + 2, M + 2>(d, v.data() + i * kPoints<M>, Moves<M>::input);
     }
     for (int64_t o = 0; o < s.co; ++o) {
-      float m[kPoints] = {}, y[16];
+      float m[kPoints<M>] = {}, y[M * M];
       for (int64_t i = 0; i < s.ci; ++i)
-        for (int k = 0; k < kPoints; ++k)
-          m[k] = std::fma(v[static_cast<size_t>(i * kPoints + k)], u[static_cast<size_t>((k * s.ci + i) * s.co + o)],
+        for (int k = 0; k < kPoints<M>; ++k)
+          m[k] = std::fma(v[static_cast<size_t>(i * kPoints<M> + k)], u[static_cast<size_t>((k * s.ci + i) * s.co + o)],
                           m[k]);
-      winograd::both_ways<6, 4>(m, y, winograd::output4<Arithmetic>);
-      for (int64_t r = 0; r < std::min<int64_t>(4, s.oh - top); ++r)
-        for (int64_t q = 0; q < std::min<int64_t>(4, s.ow - left); ++q)
-          out[n * to.n + (top + r) * to.h + (left + q) * to.w + o * to.c] = y[r * 4 + q];
+      winograd::both_ways<M + 2, M>(m, y, Moves<M>::output);
+      for (int64_t r = 0; r < std::min<int64_t>(M, s.oh - top); ++r)
+        for (int64_t q = 0; q < std::min<int64_t>(M, s.ow - left); ++q)
+          out[n * to.n + (top + r) * to.h + (left + q) * to.w + o * to.c] = y[r * M + q];
     }
   });
 }
 
+template <int M>
 void run_weight(const WinogradShape& s, bool nchw, const float* in, const float* dout, float* dw) {
   const Images from(nchw, s.h, s.w, s.ci), to(nchw, s.oh, s.ow, s.co);
-  std::vector<float> sums(static_cast<size_t>(s.co * s.ci * kPoints), 0.0f);
-  std::vector<float> v(static_cast<size_t>(s.ci * kPoints));
+  std::vector<float> sums(static_cast<size_t>(s.co * s.ci * kPoints<M>), 0.0f);
+  std::vector<float> v(static_cast<size_t>(s.ci * kPoints<M>));
   for_each_tile(s, [&](int64_t n, int64_t top, int64_t left) {
     for (int64_t i = 0; i < s.ci; ++i) {
-      float d[kPoints];
-      read<6>(in + n * from.n + i * from.c, from, s.h, s.w, top - s.pad_top, left - s.pad_left, d);
-      winograd::both_ways<6, 6>(d, v.data() + i * kPoints, winograd::input6<Arithmetic>);
+      float d[kPoints<M>];
+      read<M + 2>(in + n * from.n + i * from.c, from, s.h, s.w, top - s.pad_top, left - s.pad_left, d);
+      winograd::both_ways<M + 2, M + 2>(d, v.data() + i * kPoints<M>, Moves<M>::input);
     }
     for (int64_t o = 0; o < s.co; ++o) {
-      float d[16], g[kPoints];
-      read<4>(dout + n * to.n + o * to.c, to, s.oh, s.ow, top, left, d);
-      winograd::both_ways<4, 6>(d, g, winograd::gradient6<Arithmetic>);
+      float d[M * M], g[kPoints<M>];
+      read<M>(dout + n * to.n + o * to.c, to, s.oh, s.ow, top, left, d);
+      winograd::both_ways<M, M + 2>(d, g, Moves<M>::gradient);
       for (int64_t i = 0; i < s.ci; ++i) {
-        float* sum = sums.data() + (o * s.ci + i) * kPoints;
-        for (int k = 0; k < kPoints; ++k) sum[k] = std::fma(g[k], v[static_cast<size_t>(i * kPoints + k)], sum[k]);
+        float* sum = sums.data() + (o * s.ci + i) * kPoints<M>;
+        for (int k = 0; k < kPoints<M>; ++k)
+          sum[k] = std::fma(g[k], v[static_cast<size_t>(i * kPoints<M> + k)], sum[k]);
       }
     }
   });
   for (int64_t i = 0; i < s.co * s.ci; ++i)
-    winograd::both_ways<6, 3>(sums.data() + i * kPoints, dw + i * 9, winograd::filter3<Arithmetic>);
+    winograd::both_ways<M + 2, 3>(sums.data() + i * kPoints<M>, dw + i * 9, Moves<M>::filter_gradient);
 }
 
 }  // namespace
@@ -116,9 +123,9 @@ BoundKernel ref::bind_winograd(const KernelSpec& spec, const ConvSpec& conv) {
     const float *a = static_cast<const float*>(r.in[0]), *b = static_cast<const float*>(r.in[1]);
     float* out = static_cast<float*>(r.out[0]);
     if (of_weight)
-      run_weight(s, nchw, a, b, out);
+      (s.tile == 4 ? run_weight<4> : run_weight<2>)(s, nchw, a, b, out);
     else
-      run(s, nchw, of_input, a, b, out);
+      (s.tile == 4 ? run<4> : run<2>)(s, nchw, of_input, a, b, out);
   }};
 }
 

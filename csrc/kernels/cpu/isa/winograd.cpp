@@ -1,5 +1,5 @@
-// The forward product in Winograd's domain, which with turned weights is the gradient of the input as well: 36 products
-// of (tiles, ci) by (ci, co), each element a chain of fma in ascending ci.
+// The forward product in Winograd's domain, which with turned weights is the gradient of the input as well: 36 or 16
+// products of (tiles, ci) by (ci, co), each element a chain of fma in ascending ci.
 #include "base/parallel.h"
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/isa/winograd_parts.h"
@@ -8,15 +8,17 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 // Tiles of a block, such that their transforms stay in the second-level cache; a multiple of the register tile's rows.
+template <int M>
 int64_t block_tiles(const WinogradShape& s) {
   const int64_t channels = s.ci > s.co ? s.ci : s.co;
-  const int64_t wanted = channels <= 64 ? 28 : channels <= 128 ? 56 : 112;
+  const int64_t wanted = (channels <= 64 ? 28 : channels <= 128 ? 56 : 112) * (M == 4 ? 1 : 2);
   const int64_t multiple = (wanted + kTileRows - 1) / kTileRows * kTileRows;
   return multiple < s.tiles() ? multiple : s.tiles();
 }
 
 constexpr int64_t kSlots = 8;  // chunks that work side by side, each with scratch of its own
 
+template <int M>
 struct Job {
   WinogradShape s;
   const float* in;
@@ -31,15 +33,15 @@ struct Job {
   int64_t u_panel, v_slot, m_slot, filter_slot;  // floats
 
   Job(const WinogradShape& shape, bool transformed) : s(shape), ready(transformed) {
-    block = block_tiles(s);
+    block = block_tiles<M>(s);
     blocks = (s.tiles() + block - 1) / block;
     panels = (s.co + kChannels - 1) / kChannels;
     by_panel = blocks <= 2;
     const int64_t chunks = by_panel ? panels : blocks;
     slots = chunks < kSlots ? chunks : kSlots;
-    u_panel = kPoints * s.ci * kChannels;
-    v_slot = kPoints * block * s.ci;
-    m_slot = kPoints * block * kChannels;
+    u_panel = kPoints<M> * s.ci * kChannels;
+    v_slot = kPoints<M> * block * s.ci;
+    m_slot = kPoints<M> * block * kChannels;
     filter_slot = s.ci * 9 * kChannels;
   }
   int64_t u_size() const { return ready ? 0 : u_panel * (by_panel ? slots : panels); }
@@ -66,12 +68,12 @@ struct Job {
     }
     for (int64_t i = 0; i < some; ++i) {
       for (int64_t c = 0; c < kChannels; c += W) {
-        VF in[9], out[kPoints];
+        VF in[9], out[kPoints<M>];
 #pragma GCC unroll 9
         for (int k = 0; k < 9; ++k) in[k] = load(g + (i * 9 + (rotated ? 8 - k : k)) * kChannels + c);
-        winograd::both_ways<3, 6>(in, out, Filter());
+        winograd::both_ways<3, M + 2>(in, out, Filter<M>());
 #pragma GCC unroll 36
-        for (int k = 0; k < kPoints; ++k) store(to + (k * s.ci + begin + i) * kChannels + c, out[k]);
+        for (int k = 0; k < kPoints<M>; ++k) store(to + (k * s.ci + begin + i) * kChannels + c, out[k]);
       }
     }
   }
@@ -82,9 +84,9 @@ struct Job {
     const int64_t across = s.tiles_w();
     while (from < to) {
       const TilePosition p = tile_position(s, from);
-      const int64_t room = across - p.left / 4, count = room < to - from ? room : to - from;
-      const int64_t right = p.left + count * 4 < s.ow ? p.left + count * 4 : s.ow;
-      for (int64_t h = p.top; h < p.top + 4 && h < s.oh; ++h)
+      const int64_t room = across - p.left / M, count = room < to - from ? room : to - from;
+      const int64_t right = p.left + count * M < s.ow ? p.left + count * M : s.ow;
+      for (int64_t h = p.top; h < p.top + M && h < s.oh; ++h)
         epilogue->range(*epilogue, ((p.image * s.oh + h) * s.ow + p.left) * s.co, (right - p.left) * s.co);
       from += count;
     }
@@ -94,13 +96,13 @@ struct Job {
 
   void transform_inputs(int64_t b, float* to) const {
     const int64_t count = tiles_of(b);
-    for (int64_t t = 0; t < count; ++t) transform_input(s, in, b * block + t, to + t * s.ci, block * s.ci);
+    for (int64_t t = 0; t < count; ++t) transform_input<M>(s, in, b * block + t, to + t * s.ci, block * s.ci);
   }
 
   // Block b by panel p: 36 products, then out of Winograd's domain.
   void multiply(int64_t b, int64_t p, const float* vb, const float* up, float* mb) const {
     const int64_t count = tiles_of(b);
-    for (int point = 0; point < kPoints; ++point) {
+    for (int point = 0; point < kPoints<M>; ++point) {
       const float* a = vb + point * block * s.ci;
       float* c = mb + point * block * kChannels;
       for (int64_t r = 0; r < count; r += kTileRows) {
@@ -111,29 +113,32 @@ struct Job {
     }
     const int64_t first = p * kChannels, channels = s.co - first < kChannels ? s.co - first : kChannels;
     for (int64_t t = 0; t < count; ++t)
-      transform_output(s, mb + t * kChannels, block * kChannels, b * block + t, first, channels, out);
+      transform_output<M>(s, mb + t * kChannels, block * kChannels, b * block + t, first, channels, out);
   }
 };
 
+template <int M>
 size_t transformed_floats(const WinogradShape& shape) {
-  const Job job(shape, false);
+  const Job<M> job(shape, false);
   return static_cast<size_t>(job.u_panel * job.panels);
 }
 
+template <int M>
 void transform(const WinogradShape& shape, const float* weights, bool rotated, float* transformed) {
-  Job job(shape, false);
+  Job<M> job(shape, false);
   job.weights = weights;
   job.rotated = rotated;
   constexpr int64_t kPart = 64;  // input channels at a time, on the stack
-  parallel_for(job.panels, kPoints * shape.ci * shape.co / 2, [&](int64_t p) {
+  parallel_for(job.panels, kPoints<M> * shape.ci * shape.co / 2, [&](int64_t p) {
     float filters[kPart * 9 * kChannels];
     for (int64_t i = 0; i < shape.ci; i += kPart)
       job.transform_weights(p, i, shape.ci - i < kPart ? shape.ci - i : kPart, transformed + p * job.u_panel, filters);
   });
 }
 
+template <int M>
 size_t workspace(const WinogradShape& shape, bool transformed) {
-  const Job job(shape, transformed);
+  const Job<M> job(shape, transformed);
   return static_cast<size_t>(job.u_size() + job.v_size() + job.m_size() + job.filter_size()) * sizeof(float);
 }
 
@@ -145,9 +150,10 @@ void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& body) {
   });
 }
 
+template <int M>
 void run(const WinogradShape& shape, const float* in, const float* weights, bool rotated, const float* transformed,
          float* out, void* work, const Epilogue* epilogue) {
-  Job job(shape, transformed != nullptr);
+  Job<M> job(shape, transformed != nullptr);
   if (job.s.tiles() == 0 || shape.co == 0) return;
   job.in = in;
   job.weights = weights;
@@ -155,9 +161,9 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
   job.out = out;
   job.epilogue = epilogue;
   job.place(static_cast<float*>(work));
-  const int64_t products = kPoints * shape.tiles() * shape.ci * shape.co / 32,
-                moves = kPoints * shape.tiles() * shape.ci / 2;
-  const int64_t filters = transformed ? 0 : kPoints * shape.ci * shape.co / 2;
+  const int64_t products = kPoints<M> * shape.tiles() * shape.ci * shape.co / 32,
+                moves = kPoints<M> * shape.tiles() * shape.ci / 2;
+  const int64_t filters = transformed ? 0 : kPoints<M> * shape.ci * shape.co / 2;
   if (job.by_panel) {
     parallel_for(job.blocks, moves, [&](int64_t b) { job.transform_inputs(b, job.v + b * job.v_slot); });
     in_slots(job.slots, job.panels, products + filters, [&](int64_t slot, int64_t p) {
@@ -187,11 +193,17 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
 }  // namespace
 
 namespace winograd_weight {
+template <int M>
 size_t workspace(const WinogradShape& shape);
+template <int M>
 void run(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);
 }  // namespace winograd_weight
 
-const WinogradTable winograd_table = {transformed_floats,         transform,           workspace, run,
-                                      winograd_weight::workspace, winograd_weight::run};
+template <int M>
+constexpr WinogradTable table() {
+  return {transformed_floats<M>,         transform<M>,           workspace<M>, run<M>,
+          winograd_weight::workspace<M>, winograd_weight::run<M>};
+}
+const WinogradTable winograd4_table = table<4>(), winograd2_table = table<2>();
 
 }  // namespace dlcore::DLCORE_ISA

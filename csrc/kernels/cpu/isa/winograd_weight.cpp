@@ -1,28 +1,31 @@
-// The gradient of the weights in Winograd's domain: 36 products of (co, tiles) by (tiles, ci), each element one chain
-// of fma over all tiles in ascending order, then back to 3x3. Blocks of tiles are transformed first, by tiles, then
-// multiplied, by points and stretches of co; the sums stay in memory between blocks.
+// The gradient of the weights in Winograd's domain: 36 or 16 products of (co, tiles) by (tiles, ci), each element one
+// chain of fma over all tiles in ascending order, then back to 3x3. Blocks of tiles are transformed first, by tiles,
+// then multiplied, by points and stretches of co; the sums stay in memory between blocks.
 #include "base/parallel.h"
 #include "kernels/cpu/isa/winograd_parts.h"
 
 namespace dlcore::DLCORE_ISA {
 
 namespace winograd_weight {
+template <int M>
 size_t workspace(const WinogradShape& shape);
+template <int M>
 void run(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);
 }  // namespace winograd_weight
 
 namespace {
 
+template <int M>
 struct Sizes {
   int64_t block, blocks, v, d, sums;  // tiles; floats
   explicit Sizes(const WinogradShape& s) {
     const int64_t channels = s.ci + s.co;
-    block = channels <= 128 ? 512 : channels <= 256 ? 256 : 128;
+    block = (channels <= 128 ? 512 : channels <= 256 ? 256 : 128) * (M == 4 ? 1 : 2);
     if (block > s.tiles()) block = s.tiles();
     blocks = block ? (s.tiles() + block - 1) / block : 0;
-    v = kPoints * block * s.ci;
-    d = kPoints * block * s.co;
-    sums = kPoints * s.ci * s.co;
+    v = kPoints<M> * block * s.ci;
+    d = kPoints<M> * block * s.co;
+    sums = kPoints<M> * s.ci * s.co;
   }
 };
 
@@ -42,13 +45,14 @@ void multiply(const WinogradShape& s, const float* v, const float* d, float* sum
 }
 
 // One output channel's filters: sums[point][ci] → dw[ci][9].
+template <int M>
 void finish(const WinogradShape& s, const float* sums, int64_t o, float* dw) {
   for (int64_t c = 0; c < s.ci; c += W) {
     const int lanes = s.ci - c < W ? static_cast<int>(s.ci - c) : W;
-    VF u[kPoints], g[9];
+    VF u[kPoints<M>], g[9];
 #pragma GCC unroll 36
-    for (int i = 0; i < kPoints; ++i) u[i] = load_some(sums + (i * s.co + o) * s.ci + c, lanes);
-    winograd::both_ways<6, 3>(u, g, FilterGradient());
+    for (int i = 0; i < kPoints<M>; ++i) u[i] = load_some(sums + (i * s.co + o) * s.ci + c, lanes);
+    winograd::both_ways<M + 2, 3>(u, g, FilterGradient<M>());
     float columns[9 * W];
     for (int k = 0; k < 9; ++k) store(columns + k * W, g[k]);
     float* to = dw + (o * s.ci + c) * 9;
@@ -59,14 +63,16 @@ void finish(const WinogradShape& s, const float* sums, int64_t o, float* dw) {
 
 }  // namespace
 
+template <int M>
 size_t winograd_weight::workspace(const WinogradShape& shape) {
-  const Sizes z(shape);
+  const Sizes<M> z(shape);
   return static_cast<size_t>(z.v + z.d + z.sums) * sizeof(float);
 }
 
+template <int M>
 void winograd_weight::run(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace) {
   const WinogradShape s = shape;
-  const Sizes z(s);
+  const Sizes<M> z(s);
   float* v = static_cast<float*>(workspace);
   float* d = v + z.v;
   float* sums = d + z.d;
@@ -77,22 +83,27 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
   for (int64_t b = 0; b < z.blocks; ++b) {
     const int64_t first = b * z.block, count = s.tiles() - first < z.block ? s.tiles() - first : z.block;
     constexpr int64_t kTiles = 8;
-    parallel_for((count + kTiles - 1) / kTiles, count * (s.ci + s.co) * kPoints / 4, [&](int64_t chunk) {
+    parallel_for((count + kTiles - 1) / kTiles, count * (s.ci + s.co) * kPoints<M> / 4, [&](int64_t chunk) {
       const int64_t end = (chunk + 1) * kTiles < count ? (chunk + 1) * kTiles : count;
       for (int64_t t = chunk * kTiles; t < end; ++t) {
-        transform_input(s, in, first + t, v + t * s.ci, z.block * s.ci);
-        transform_gradient(s, dout, first + t, d + t * s.co, z.block * s.co);
+        transform_input<M>(s, in, first + t, v + t * s.ci, z.block * s.ci);
+        transform_gradient<M>(s, dout, first + t, d + t * s.co, z.block * s.co);
       }
     });
     const int64_t stretches = (s.co + kRowChunk - 1) / kRowChunk;
-    parallel_for(kPoints * stretches, kPoints * count * s.ci * s.co / 32, [&](int64_t chunk) {
+    parallel_for(kPoints<M> * stretches, kPoints<M> * count * s.ci * s.co / 32, [&](int64_t chunk) {
       const int64_t point = chunk / stretches, row = chunk % stretches * kRowChunk;
       const int64_t rows = s.co - row < kRowChunk ? s.co - row : kRowChunk;
       multiply(s, v + point * z.block * s.ci, d + point * z.block * s.co, sums + point * s.co * s.ci, row, rows, count,
                b > 0);
     });
   }
-  parallel_for(s.co, s.co * s.ci * kPoints / 4, [&](int64_t o) { finish(s, sums, o, dw); });
+  parallel_for(s.co, s.co * s.ci * kPoints<M> / 4, [&](int64_t o) { finish<M>(s, sums, o, dw); });
 }
+
+template size_t winograd_weight::workspace<4>(const WinogradShape&);
+template size_t winograd_weight::workspace<2>(const WinogradShape&);
+template void winograd_weight::run<4>(const WinogradShape&, const float*, const float*, float*, void*);
+template void winograd_weight::run<2>(const WinogradShape&, const float*, const float*, float*, void*);
 
 }  // namespace dlcore::DLCORE_ISA
