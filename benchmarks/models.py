@@ -1,4 +1,4 @@
-"""The models of the benchmarks in dlcore, each with a batch of data. peers.py has them in other frameworks."""
+"""The models of the benchmarks in dlcore, each with a batch of data; torch_models.py and jax_models.py have them too."""
 
 from __future__ import annotations
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dlcore
@@ -59,3 +62,19 @@ def test_an_unknown_model_is_an_error(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 2
     assert "known: ['mlp-small'" in done.stderr
+
+
+def test_accuracy(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("train", "t10k"):
+        for kind, array in (("images-idx3", rng.integers(0, 256, (128, 28, 28))), ("labels-idx1", np.arange(128) % 10)):
+            head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            with gzip.open(tmp_path / f"{part}-{kind}-ubyte.gz", "wb") as file:
+                file.write(head + array.astype(np.uint8).tobytes())
+    document = tmp_path / "document.md"
+    document.write_text("<!-- accuracy-cnn:begin -->\n<!-- accuracy-cnn:end -->\n")
+    options = ["--data", str(tmp_path), "--epochs", "1", "--seeds", "1", "--update", str(document)]
+    command = [sys.executable, str(BENCHMARKS / "accuracy.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "| cnn | 128 | 1 | mean |" in document.read_text()
