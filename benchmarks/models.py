@@ -1,4 +1,4 @@
-"""The models of the benchmarks in dlcore, each with a batch of data; torch_models.py and jax_models.py have them too."""
+"""The models of the benchmarks in dlcore, each with a batch; torch_models.py and jax_models.py are the peers."""
 
 from __future__ import annotations
 

@@ -64,13 +64,16 @@ def inner_loops(lines: list[str]) -> list[list[str]]:
     return [lines[a : b + 1] for a, b in innermost]
 
 
-@pytest.mark.parametrize("isa", list(FLAGS))
-@pytest.mark.parametrize("source", ["gemm_micro", "gemm64"])
+@pytest.mark.parametrize(
+    ("source", "isa"),
+    [*((source, isa) for source in ("gemm_micro", "gemm64") for isa in FLAGS), ("gemm_bf16", "avx512")],
+)
 def test_no_stack_traffic_in_the_inner_loops(source: str, isa: str) -> None:
-    loops = [lp for lp in inner_loops(assembly(ISA / f"{source}.cpp", isa)) if sum("vfmadd" in x for x in lp) >= 8]
+    multiply = "vdpbf16ps" if source == "gemm_bf16" else "vfmadd"
+    loops = [lp for lp in inner_loops(assembly(ISA / f"{source}.cpp", isa)) if sum(multiply in x for x in lp) >= 8]
     assert loops, "no micro-kernel loop found: the test no longer looks at the right file"
     full = 28 if isa == "avx512" else 12
-    assert max(sum("vfmadd" in x for x in lp) for lp in loops) >= full, "the accumulator block is not fully unrolled"
+    assert max(sum(multiply in x for x in lp) for lp in loops) >= full, "the accumulator block is not fully unrolled"
     for lp in loops:
         spills = [x for x in lp if "(%rsp" in x and re.search(r"[xyz]mm", x)]
         assert not spills, "\n".join(lp)
