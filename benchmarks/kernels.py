@@ -27,10 +27,10 @@ from kernel_cases import FAMILIES as PRODUCTS
 from kernel_cases import Case
 from limits import limits
 from report import Table
-from row_cases import rows as row_cases
+from row_cases import FAMILIES as ROWS
 from timing import burning, interleave, repeated, show
 
-FAMILIES = PRODUCTS | {"rows": row_cases}
+FAMILIES = PRODUCTS | ROWS
 
 
 def exact(case: Case) -> Any:

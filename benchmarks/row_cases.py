@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -112,8 +113,20 @@ ONNX = {
 }  # fmt: skip
 
 
-def rows() -> Iterator[Case]:
+KINDS = {  # family: the first words of its names
+    "norm": ["layer_norm", "rms_norm", "batch_norm", "group_norm"],
+    "softmax": ["softmax", "log_softmax", "cross_entropy"],
+    "elementwise": ["gelu", "tanh", "exp", "add", "sum"],
+    "pool": ["max_pool2d", "avg_pool2d"],
+    "embedding": ["embedding"],
+    "dropout": ["dropout"],
+}
+
+
+def rows(family: str) -> Iterator[Case]:
     for name, arrays, wrt, body, peer in functions():
+        if name.split()[0] not in KINDS[family]:
+            continue
         moved = 2.0 * arrays[0].nbytes
         random = name.startswith("dropout")
         peers = {"torch": torch_call(peer, *arrays)}
@@ -121,17 +134,16 @@ def rows() -> Iterator[Case]:
             op, attrs = ONNX[name]
             peers["onnxruntime"] = onnx_peer(op, arrays, **attrs)
         yield Function(
-            "rows", name, "", arrays, {}, bytes=moved, peers=peers, body=body,
+            family, name, "", arrays, {}, bytes=moved, peers=peers, body=body,
             random=random,
         )  # fmt: skip
         if not wrt:  # the gradient computes nothing
             continue
         dy = normal(*np.shape(torch_call(peer, *arrays)()()))
         yield Function(
-            "rows", f"{name} and gradient", "", arrays, {}, bytes=2 * moved, body=body, seed=dy, wrt=wrt,
+            family, f"{name} and gradient", "", arrays, {}, bytes=2 * moved, body=body, seed=dy, wrt=wrt,
             random=random, peers={"torch": torch_gradients(peer, arrays, dy)},
         )  # fmt: skip
-    yield adamw(normal(1 << 22))
 
 
 class InPlace(Case):
@@ -152,7 +164,9 @@ class InPlace(Case):
         return lambda: [*program.run([g, rate, step]), p]
 
 
-def adamw(p: Array) -> Case:
+def optimizer() -> Iterator[Case]:
+    p = normal(1 << 22)
+
     def torch() -> Callable[[], Any]:
         import torch
 
@@ -168,4 +182,8 @@ def adamw(p: Array) -> Case:
 
     attrs = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "decoupled": 1}
     arrays = [p, p.copy(), p * np.float32(0.1), p * p, np.array(1e-3, np.float32), np.array(1)]
-    return InPlace("rows", "adamw 4M", "adam_update", arrays, attrs, bytes=7.0 * p.nbytes, peers={"torch": torch})
+    yield InPlace("optimizer", "adamw 4M", "adam_update", arrays, attrs, bytes=7.0 * p.nbytes, peers={"torch": torch})
+
+
+FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {k: partial(rows, k) for k in KINDS}
+FAMILIES["optimizer"] = optimizer
