@@ -124,7 +124,7 @@ def main() -> None:
 
                 torch.set_num_threads(threads)
             calls = candidates(name, count, optimize, threads)
-            times = interleave({n: repeated(c) for n, c in calls.items()}, args.seconds, 0.02)
+            times = interleave({n: repeated(c) for n, c in calls.items()}, args.seconds, 0.02, threads)
             ours = times.pop("dlcore")
             rows.append({"model": name, "rows": count, "threads": threads, "dlcore": vars(ours),
                          **{n: vars(t) for n, t in times.items()}})  # fmt: skip

@@ -14,9 +14,12 @@ import argparse
 import importlib.util
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # taken when NumPy is loaded: it is a peer for one thread
 
 import numpy as np
 
@@ -55,10 +58,10 @@ def error(found: Any, want: Any) -> str:
     return f"{np.abs(values - want).max() / max(1e-30, np.abs(want).max()):.1e}"
 
 
-def measure(case: Case, peers: set[str], seconds: float) -> dict[str, Any]:
+def measure(case: Case, peers: set[str], seconds: float, threads: int) -> dict[str, Any]:
     calls: dict[str, Any] = {"dlcore": case.ours()}
     calls |= {name: build() for name, build in case.peers.items() if name.split()[0] in peers}
-    times = interleave({n: repeated(c) for n, c in calls.items()}, seconds, 0.02)
+    times = interleave({n: repeated(c) for n, c in calls.items()}, seconds, 0.02, threads)
     ours = times.pop("dlcore")
     best = min(times, key=lambda n: times[n].best) if times else None
     want = exact(case)
@@ -109,6 +112,7 @@ def main() -> None:
                 import torch
 
                 torch.set_num_threads(threads)
+            own_peers = peers - ({"numpy"} if threads > 1 else set())
             bounds[threads] = peak, bandwidth = limits(threads)
             table.row("limits", threads, "", f"{peak / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.1f} GB/s", *[""] * 6)
             for family in args.families or FAMILIES:
@@ -116,8 +120,7 @@ def main() -> None:
                 for case in FAMILIES[family]():
                     if args.match not in case.name:
                         continue
-                    # NumPy's BLAS takes its threads when it is loaded: it is a peer where that agrees.
-                    row = measure(case, peers, args.seconds) | {"threads": threads}
+                    row = measure(case, own_peers, args.seconds, threads) | {"threads": threads}
                     rows.append(row)
                     name = f"{family} {case.name}"
                     limit = (peak if case.flops else bandwidth) / 1e9

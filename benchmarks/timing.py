@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+_PAUSE = 0.1  # seconds
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -18,10 +20,11 @@ class Timing:
 
 
 def interleave(
-    candidates: dict[str, Callable[[int], object]], seconds: float = 4.0, slice_seconds: float = 0.03
+    candidates: dict[str, Callable[[int], object]], seconds: float = 4.0, slice_seconds: float = 0.03, threads: int = 1
 ) -> dict[str, Timing]:
     """Times all candidates in turn for about `seconds` in all. Each takes how often it should run: short ones run many
-    times to fill `slice_seconds`."""
+    times to fill `slice_seconds`. With several threads each begins after a pause and a call that does not count: the
+    threads of the one before it go on spinning for a while, on the cores that it needs."""
     repeats: dict[str, int] = {}
     for name, call in candidates.items():
         call(1)
@@ -33,6 +36,9 @@ def interleave(
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or min(map(len, samples.values())) < 5:
         for name, call in candidates.items():
+            if threads > 1:
+                time.sleep(_PAUSE)
+                call(1)
             begin = time.perf_counter()
             call(repeats[name])
             samples[name].append((time.perf_counter() - begin) / repeats[name])
@@ -45,6 +51,7 @@ def repeated(call: Callable[[], object]) -> Callable[[int], object]:
     def run(times: int) -> object:
         result = None
         for _ in range(times):
+            result = None  # its memory may serve the next call, as in a loop that uses up what it makes
             result = call()
         return result
 

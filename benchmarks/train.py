@@ -139,7 +139,7 @@ def steps(models: list[Model], args: argparse.Namespace) -> tuple[Table, list[di
             peers = set(args.peers.split(",")) - ({"jax"} if threads == 1 and _cores() > 1 else set())
             calls = candidates(model, peers)
             with burning(args.busy):
-                times = interleave(calls, args.seconds, SLICE)
+                times = interleave(calls, args.seconds, SLICE, threads)
             ours = times.pop("dlcore")
             rows.append({"model": model.name, "threads": threads, "busy": args.busy, "dlcore": vars(ours),
                          **{k: vars(t) for k, t in times.items()}})  # fmt: skip
