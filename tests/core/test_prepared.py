@@ -17,6 +17,7 @@ def conv(groups: int = 1, **more: Any) -> tuple[str, dict[str, Any]]:
     return "conv2d", {**attrs, **more}
 
 
+BIAS = "t0=add(x0,x1);t1=relu(t0);out t1"
 CASES = {
     "direct": ((2, 9, 8, 20), (24, 20, 3, 3), conv()),
     "channels first": ((2, 20, 9, 8), (24, 20, 3, 3), conv(layout="nchw")),
@@ -28,6 +29,8 @@ CASES = {
     "product": ((7, 40), (40, 33), ("matmul", {"transpose_a": 0, "transpose_b": 0})),
     "product, transposed": ((7, 40), (33, 40), ("matmul", {"transpose_a": 0, "transpose_b": 1})),
     "row": ((1, 400), (330, 400), ("matmul", {"transpose_a": 0, "transpose_b": 1})),
+    "bias": ((20, 40), (33, 40), ("matmul_fused", {"transpose_a": 0, "transpose_b": 1, "code": BIAS})),
+    "row and bias": ((1, 40), (33, 40), ("matmul_fused", {"transpose_a": 0, "transpose_b": 1, "code": BIAS})),
     "many rows": ((200, 400), (330, 400), ("matmul", {"transpose_a": 0, "transpose_b": 1})),
 }
 
@@ -36,7 +39,8 @@ def program(x: Any, w: _core.Tensor, call: tuple[str, dict[str, Any]], constant:
     graph = _core.Graph()
     a = graph.input("x", "f32", list(x.shape))
     b = graph.const("w", w) if constant else graph.input("w", "f32", list(w.shape))
-    graph.output("y", graph.emit(call[0], [a, b], call[1])[0])
+    bias = [graph.const("b", _core.Tensor.from_numpy(np.linspace(-1, 1, 33, dtype=np.float32), copy=True))]
+    graph.output("y", graph.emit(call[0], [a, b, *(bias if call[0].endswith("fused") else [])], call[1])[0])
     return _core.Program(graph, passes=[])
 
 

@@ -4,6 +4,7 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/tile_code.h"
 #include "kernels/cpu/bind_epilogue.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_bf16.h"
@@ -91,7 +92,31 @@ BoundKernel bind_bfloat16(const KernelSpec& spec, std::shared_ptr<GemmPlan> plan
   return bound;
 }
 
-BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan> epilogue) {
+// The epilogue of most layers, which the product's own tile applies while it holds the result: a bias along the last
+// axis, the first input behind the product's, then perhaps a relu.
+struct Bias {
+  bool there = false, relu = false;
+};
+
+Bias bias_of(const KernelSpec& product, const KernelSpec& tile) {
+  const Shape& c = product.outputs[0].shape;
+  const TileProgram program = parse_tile_code(tile.attrs.text("code"), static_cast<int>(tile.inputs.size()));
+  if (tile.inputs.size() != 2 || c.empty() || c.back() == 1 || tile.inputs[1] != TensorType{DType::F32, {c.back()}})
+    return {};
+  const auto& steps = program.instrs;
+  const auto reads = [&](size_t step, size_t arg, TileOperand::Kind kind, int index) {
+    return steps[step].args[arg].kind == kind && steps[step].args[arg].index == index;
+  };
+  constexpr auto kInput = TileOperand::Kind::Input, kTemp = TileOperand::Kind::Temp;
+  const bool adds =
+      !steps.empty() && steps[0].op == "add" &&
+      ((reads(0, 0, kInput, 0) && reads(0, 1, kInput, 1)) || (reads(0, 0, kInput, 1) && reads(0, 1, kInput, 0)));
+  const bool relu = adds && steps.size() == 2 && steps[1].op == "relu" && reads(1, 0, kTemp, 0);
+  const std::vector<int> last = {static_cast<int>(steps.size()) - 1};
+  return {adds && (steps.size() == 1 || relu) && program.outputs == last, relu};
+}
+
+BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan> epilogue, Bias bias = {}) {
   const Isa isa = current_isa();
   const DType dtype = spec.inputs[0].dtype;
   const bool known = dtype == DType::F32 || dtype == DType::F64 || dtype == DType::BF16;
@@ -134,6 +159,7 @@ BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan>
     args.a_row = args.k;
     args.a_col = 1;
   }
+  args.relu = bias.relu;
   args.a_offset = plan->a_offset.data();
   args.b_offset = plan->b_offset.data();
 
@@ -155,12 +181,13 @@ BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan>
   }
   const size_t own = (table.workspace(args) + 63) / 64 * 64;
   bound.workspace = own + (epilogue ? cpu::EpilogueRun::kWorkspace : 0);
-  bound.run = [plan, epilogue, own, ready, run = table.run](const RunArgs& r) {
+  bound.run = [plan, epilogue, bias, own, ready, run = table.run](const RunArgs& r) {
     GemmArgs call = plan->args;
     call.a = static_cast<const float*>(r.in[plan->swapped ? 1 : 0]);
     call.b = static_cast<const float*>(r.in[plan->swapped ? 0 : 1]);
     call.c = static_cast<float*>(r.out[0]);
     call.workspace = r.workspace;
+    if (bias.there) call.bias = static_cast<const float*>(r.in[2]);
     const cpu::EpilogueRun then(epilogue.get(), cpu::tile_kernels(), r, static_cast<char*>(r.workspace) + own);
     call.epilogue = then.get();
     run(call);
@@ -173,6 +200,9 @@ BoundKernel bind_matmul(const KernelSpec& spec) { return bind_product(spec, null
 BoundKernel bind_fused(const KernelSpec& spec) {
   if (current_isa() == Isa::Ref) return {};
   const FusedParts parts = take_apart(spec);
+  const bool single = parts.product.inputs[0].dtype == DType::F32 && parts.product.inputs[1].dtype == DType::F32;
+  if (const Bias bias = bias_of(parts.product, parts.tile); bias.there && single)
+    return bind_product(parts.product, nullptr, bias);
   auto epilogue = cpu::plan_fused(parts.tile);
   return epilogue ? bind_product(parts.product, std::move(epilogue)) : BoundKernel{};
 }

@@ -22,7 +22,9 @@ struct GemmArgs {
   const float* b = nullptr;
   float* c = nullptr;
   void* workspace = nullptr;
-  const float* ready = nullptr;        // B in panels, as GemmTable::pack makes them; then `b` is not read
+  const float* ready = nullptr;  // B in panels, as GemmTable::pack makes them; then `b` is not read
+  const float* bias = nullptr;   // a value a column, added to C; with relu, negative sums become 0
+  bool relu = false;
   const Epilogue* epilogue = nullptr;  // applied to C's elements, counted from c, as they are finished
 };
 

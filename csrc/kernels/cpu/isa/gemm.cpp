@@ -37,6 +37,23 @@ DLCORE_INLINE void finish(const GemmArgs& g, const float* c, int64_t rows, int64
   }
 }
 
+const float* bias_at(const GemmArgs& g, int64_t column) { return g.bias ? g.bias + column : nullptr; }
+
+void add_bias(const GemmArgs& g, const float* bias, float* c, int64_t m, int64_t n) {
+  for (int64_t r = 0; r < m; ++r) {
+    for (int64_t j = 0; j < n; j += W) {
+      const int lanes = n - j < W ? static_cast<int>(n - j) : W;
+      float* at = c + r * g.n + j;
+      VF x = lanes == W ? load(at) + load(bias + j) : load_partial(at, lanes) + load_partial(bias + j, lanes);
+      if (g.relu) x = rectified(x);
+      if (lanes == W)
+        store(at, x);
+      else
+        store_partial(at, x, lanes);
+    }
+  }
+}
+
 // Columns first … first + width of B, rows k0 … k0 + k, as a panel [k][columns], zeros to the right.
 void pack_panel(const GemmArgs& g, const float* b, int64_t first, int64_t width, int64_t k0, int64_t k, int64_t columns,
                 float* dst) {
@@ -93,7 +110,8 @@ void run_shared(const GemmArgs& g) {
             for (int64_t j = 0; j < n; j += kPanel) {
               const Segment segment{a_panel, panels + j / kPanel * panel_size, k};
               run_tile(static_cast<int>(r), min64(kPanel, n - j),
-                       {&segment, 1, 1, r, kPanel, c + r0 * g.n + n0 + j, g.n, k0 > 0});
+                       {&segment, 1, 1, r, kPanel, c + r0 * g.n + n0 + j, g.n, k0 > 0,
+                        k0 + k == g.k ? bias_at(g, n0 + j) : nullptr, g.relu});
             }
             if (k0 + k == g.k) finish(g, c + r0 * g.n + n0, r, n);
           }
@@ -104,14 +122,17 @@ void run_shared(const GemmArgs& g) {
 }
 
 // A part of one product: A by broadcast from its place, B from its place or, transposed, a small panel at a time.
-void run_part(const GemmArgs& g, const float* a, const float* b, float* c, int64_t m, int64_t n) {
+void run_part(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t m, int64_t n) {
   if (g.b_transposed && m <= kFewRows) {
     few_rows_by_transposed(static_cast<int>(m), {a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k});
+    if (bias) add_bias(g, bias, c, m, n);
     return;
   }
   const int64_t tiles = ceil_div(m, kTileRows), rows = ceil_div(m, tiles);
   const int64_t panel = g.b_transposed ? wide_panel(static_cast<int>(rows)) : (m <= kTileRows ? n : kPanel);
   const int64_t block_k = g.b_transposed ? even(g.k, kPanelFloats / panel) : even(g.k, 512);
+  // A large B comes from afar, and the next columns of it are asked for ahead.
+  const bool ahead = !g.b_transposed && g.k * g.n >= 250000;
   float packed[kPanelFloats];
   for (int64_t j = 0; j < n; j += panel) {
     const int64_t width = min64(panel, n - j);
@@ -127,8 +148,16 @@ void run_part(const GemmArgs& g, const float* a, const float* b, float* c, int64
       }
       for (int64_t r0 = 0; r0 < m; r0 += rows) {
         segment.a = a + r0 * g.a_row + k0 * g.a_col;
+        if (ahead && j + panel < n) {
+          const float* next = segment.b + panel;
+          for (int64_t p = k * r0 / m, end = k * min64(r0 + rows, m) / m; p < end; ++p) {
+            __builtin_prefetch(next + p * g.ldb, 0, 2);
+            __builtin_prefetch(next + p * g.ldb + 16, 0, 2);
+          }
+        }
         run_tile(static_cast<int>(min64(rows, m - r0)), width,
-                 {&segment, 1, g.a_row, g.a_col, b_row, c + r0 * g.n + j, g.n, k0 > 0});
+                 {&segment, 1, g.a_row, g.a_col, b_row, c + r0 * g.n + j, g.n, k0 > 0,
+                  bias && k0 + k == g.k ? bias + j : nullptr, g.relu});
       }
       k0 += k;
     } while (k0 < g.k);
@@ -147,8 +176,8 @@ void run_parts(const GemmArgs& g) {
       const int64_t i = task / (across * down), r0 = task / across % down * part_rows, j = task % across * strip;
       const int64_t rows = min64(part_rows, g.m - r0), cols = min64(strip, g.n - j);
       float* c = g.c + (i * g.m + r0) * g.n + j;
-      run_part(g, g.a + g.a_offset[i] + r0 * g.a_row, g.b + g.b_offset[i] + (g.b_transposed ? j * g.ldb : j), c, rows,
-               cols);
+      run_part(g, g.a + g.a_offset[i] + r0 * g.a_row, g.b + g.b_offset[i] + (g.b_transposed ? j * g.ldb : j),
+               bias_at(g, j), c, rows, cols);
       finish(g, c, rows, cols);
     }
   });
@@ -178,7 +207,7 @@ void run_ready(const GemmArgs& g) {
       for (int64_t r0 = 0; r0 < g.m; r0 += rows) {
         const Segment segment{a + r0 * g.a_row, g.ready + j * g.k, g.k};
         run_tile(static_cast<int>(min64(rows, g.m - r0)), min64(columns, g.n - j),
-                 {&segment, 1, g.a_row, g.a_col, columns, g.c + r0 * g.n + j, g.n, false});
+                 {&segment, 1, g.a_row, g.a_col, columns, g.c + r0 * g.n + j, g.n, false, bias_at(g, j), g.relu});
       }
     }
     finish(g, g.c + from * columns, g.m, min64(g.n, to * columns) - from * columns);

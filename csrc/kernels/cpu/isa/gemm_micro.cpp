@@ -44,6 +44,24 @@ void tile(const TileArgs& t, int64_t column, int tail) {
       b += b_row;
     }
   }
+  if (t.bias) {
+    VF bias[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v)
+      bias[v] = Partial && v == V - 1 ? load_partial(t.bias + column + v * W, tail) : load(t.bias + column + v * W);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[r][v] = acc[r][v] + bias[v];
+    }
+    if (t.relu) {
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) acc[r][v] = rectified(acc[r][v]);
+      }
+    }
+  }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8

@@ -20,6 +20,8 @@ inline constexpr int kTileRows = 6;  // 12 + 2 + 1 of 16
 inline constexpr int kPanel = 2 * W;  // columns of a packed panel
 inline constexpr int64_t kBlockK = 384;
 
+DLCORE_INLINE VF rectified(VF x) { return select(x < 0.0f, VF{}, x); }
+
 // A stretch of the reduction: element (r, p) of A at a + r·a_row + p·a_step, row p of B at b + p·b_row.
 struct Segment {
   const float* a;
@@ -33,7 +35,9 @@ struct TileArgs {
   int64_t a_row, a_step, b_row;
   float* c;
   int64_t c_row;
-  bool accumulate;  // start the chains at C instead of +0
+  bool accumulate;              // start the chains at C instead of +0
+  const float* bias = nullptr;  // a value a column, added to the finished chain
+  bool relu = false;            // then negative sums become 0
 };
 
 // C[rows, cols] (+)= the product, each element one chain of fma over the segments in order. 1 <= rows <= kTileRows; any
