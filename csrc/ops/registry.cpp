@@ -19,6 +19,7 @@ void register_softmax_ops();
 void register_norm_ops();
 void register_group_norm_ops();
 void register_attention_ops();
+void register_attention_strided_ops();
 void register_rnn_ops();
 void register_ctc_ops();
 void register_index_ops();
@@ -28,10 +29,24 @@ void register_fused_ops();
 namespace {
 
 constexpr void (*kFamilies[])() = {
-    register_elementwise_ops, register_shape_ops,     register_source_ops, register_random_ops,  register_reduce_ops,
-    register_contract_ops,    register_conv_ops,      register_pool_ops,   register_softmax_ops, register_norm_ops,
-    register_group_norm_ops,  register_attention_ops, register_rnn_ops,    register_ctc_ops,     register_index_ops,
-    register_optim_ops,       register_fused_ops,
+    register_elementwise_ops,
+    register_shape_ops,
+    register_source_ops,
+    register_random_ops,
+    register_reduce_ops,
+    register_contract_ops,
+    register_conv_ops,
+    register_pool_ops,
+    register_softmax_ops,
+    register_norm_ops,
+    register_group_norm_ops,
+    register_attention_ops,
+    register_attention_strided_ops,
+    register_rnn_ops,
+    register_ctc_ops,
+    register_index_ops,
+    register_optim_ops,
+    register_fused_ops,
 };
 
 struct Table {

@@ -30,6 +30,7 @@ Graph select_algorithms(const Graph& graph, bool latency = false);
 void set_precise(bool precise);
 bool precise();
 Graph absorb_constants(const Graph& graph);  // "absorb": when freezing, batch norms into weights; rounds anew
+Graph view_heads(const Graph& graph);        // "views": attention reads and writes heads where they lie
 Graph fuse(const Graph& graph);              // "fuse": element-wise chains become `fused` tile programs
 Graph join_epilogues(const Graph& graph);    // "epilogue": products take the element-wise work behind them
 

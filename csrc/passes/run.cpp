@@ -9,8 +9,8 @@ namespace dlcore {
 
 const std::vector<std::string>& default_passes() {
   // Fold runs again after layout, which transposes small constants.
-  static const std::vector<std::string> names = {"simplify", "fold", "layout",   "select",  "simplify",
-                                                 "fold",     "fuse", "simplify", "epilogue"};
+  static const std::vector<std::string> names = {"simplify", "fold",  "layout", "select",   "simplify",
+                                                 "fold",     "views", "fuse",   "simplify", "epilogue"};
   return names;
 }
 
@@ -28,6 +28,8 @@ Graph run_passes(Graph graph, std::span<const std::string> names, const Evaluato
       graph = select_algorithms(graph, true);
     else if (name == "absorb")
       graph = absorb_constants(graph);
+    else if (name == "views")
+      graph = view_heads(graph);
     else if (name == "fuse")
       graph = fuse(graph);
     else if (name == "epilogue")
@@ -35,7 +37,8 @@ Graph run_passes(Graph graph, std::span<const std::string> names, const Evaluato
     else if (name == "dce")
       graph = eliminate_dead_code(graph);
     else
-      fail(ErrorKind::Value, "unknown pass '", name, "'; known: simplify fold layout absorb select fuse dce");
+      fail(ErrorKind::Value, "unknown pass '", name,
+           "'; known: simplify fold layout absorb select views fuse epilogue dce");
 #ifndef NDEBUG
     verify(graph);
 #endif

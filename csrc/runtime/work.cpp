@@ -22,7 +22,9 @@ int64_t operations(const Graph& g, const Node& n) {
   if (n.op.starts_with("attention")) {
     const bool backward = n.op.ends_with("_backward");
     const Shape &q = in(backward ? 1 : 0), &k = in(backward ? 2 : 1);
-    const int64_t all = (backward ? 10 : 4) * q[0] * q[1] * q[2] * k[2] * q[3];
+    const int64_t products =
+        n.op.starts_with("attention_strided") ? numel(n.attrs.ints("sizes")) : q[0] * q[1] * q[2] * k[2] * q[3];
+    const int64_t all = (backward ? 10 : 4) * products;
     return n.attrs.integer_or("causal", 0) != 0 ? all / 2 : all;
   }
   if (n.op.starts_with("lstm") || n.op.starts_with("gru") || n.op.starts_with("rnn")) {

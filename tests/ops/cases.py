@@ -414,6 +414,15 @@ for _m, _n, _k, _tb in (
         "matmul_fused", (_m, _k), _w, (_n,), (), (_m, _n), transpose_a=0, transpose_b=_tb, code=_CODE, tolerance=1e-5,
         label="epilogue",
     )  # fmt: skip
+    # What the product's own tile adds: a bias, then perhaps a relu.
+    for _code in ("t0=add(x0,x1);out t0", "t0=add(x1,x0);t1=relu(t0);out t1"):
+        case(
+            "matmul_fused", (_m, _k), _w, (_n,), transpose_a=0, transpose_b=_tb, code=_code, tolerance=1e-5,
+            label=f"bias{len(_code)}",
+        )  # fmt: skip
+for _code in ("t0=add(x0,x1);out t0,t0", "t0=add(x1,x1);out t0", "t0=add(x0,x1);t1=relu(x0);out t1"):  # almost that
+    case("matmul_fused", (20, 9), (9, 33), (33,), transpose_a=0, transpose_b=0, code=_code, label=f"almost{len(_code)}")
+case("matmul_fused", (2, 9, 5), (2, 5, 33), (33,), transpose_a=0, transpose_b=0, code="t0=add(x0,x1);out t0", label="b")
 case("matmul_fused", (3, 4, 5), (3, 5, 6), transpose_a=0, transpose_b=0, code="t0=tanh(x0);out t0", tolerance=1e-5)
 for _n, _c, _h, _w, _o, _k, _groups, _stride, _algorithm in (
     (2, 20, 9, 7, 24, 3, 1, 1, "direct"), (1, 3, 9, 7, 20, 3, 1, 2, "direct"), (2, 24, 9, 7, 24, 3, 24, 1, "direct"),
@@ -593,6 +602,41 @@ for _b, _h, _t, _s, _d, _causal, _mask in (
             "attention_backward", _q, _q, _kv, _kv, _q, Arg(_q[:3], "=3"), *_masks, **_more, tolerance=2e-5,
             grad=(0, 1, 2, 3) if _small else (),
         )  # fmt: skip
+
+
+# The same where the heads lie in other tensors: (batch, tokens, 3, heads, width), and the gradients in one like it; or
+# keys and values of a tensor by themselves. (batch, heads, queries, keys, width, causal, mask)
+for _b, _h, _t, _s, _d, _causal, _mask in (
+    (2, 3, 5, 5, 4, 1, None),
+    (1, 2, 4, 4, 3, 0, (1, 1, 4, 4)),
+    (2, 2, 40, 40, 24, 1, None),
+    (3, 4, 33, 33, 32, 0, (3, 1, 1, 33)),
+    (2, 2, 3, 7, 5, 0, None),
+    (1, 3, 20, 50, 17, 1, None),
+):
+    _small = _b * _h * _t * _s < 200
+    _masks = (Arg(_mask),) if _mask else ()
+    _more = {"scale": 1 / math.sqrt(_d), "causal": _causal, "sizes": [_b, _h, _t, _s, _d], "label": f"c{_causal}"}
+    if _t == _s:
+        _q = _k = (_b, _t, 3, _h, _d)
+        _three = [[i * _h * _d, _t * 3 * _h * _d, _d, 3 * _h * _d] for i in range(3)]
+        _places = {"into": [0, 0, 0], "shape0": list(_q)}
+    else:
+        _q, _k = (_b, _t, _h, _d), (_b, _s, 2, _h, _d)
+        _three = [[0, _t * _h * _d, _d, _h * _d]]
+        _three += [[i * _h * _d, _s * 2 * _h * _d, _d, 2 * _h * _d] for i in range(2)]
+        _places = {"into": [0, 1, 1], "shape0": list(_q), "shape1": list(_k)}
+    _more |= {"q": _three[0], "k": _three[1], "v": _three[2]}
+    _y, _out = (_b, _t, _h * _d), [0, _t * _h * _d, _d, _h * _d]
+    case(
+        "attention_strided", _q, _k, _k, *_masks, **_more, out=_out, shape0=list(_y), tolerance=1e-5,
+        grad=tuple(range(3 + len(_masks))) if _small else (),
+    )  # fmt: skip
+    _places |= {"dq": _three[0], "dk": _three[1], "dv": _three[2]}
+    case(
+        "attention_strided_backward", _y, _q, _k, _k, _y, Arg((_b, _h, _t), "=3"), *_masks,
+        **_more, **_places, dout=_out, out=_out, tolerance=2e-5, grad=(0, 1, 2, 3) if _small else (),
+    )  # fmt: skip
 
 
 # Recurrent layers: (steps, batch, hidden, reverse).

@@ -4,22 +4,24 @@
 
 namespace dlcore {
 
-struct AttentionArgs {  // q, out: heads x queries x size; k, v: heads x keys x size; batch and heads are one axis here
-  const float *q, *k, *v;
-  float *out, *lse;     // inputs of backward
-  const float* dout;    // backward only
-  float *dq, *dk, *dv;  // backward only
-  int64_t heads, queries, keys, size;
+// Where the rows of an operand stand: `size` floats each, apart by batch, head of a batch, and query or key.
+template <class T>
+struct AttentionRows {
+  T* data;
+  int64_t batch, head, row;
+};
+
+struct AttentionArgs {  // batch and heads are one axis here
+  AttentionRows<const float> q, k, v;
+  AttentionRows<float> out;         // an input of backward
+  float* lse;                       // heads x queries, likewise
+  AttentionRows<const float> dout;  // backward only
+  AttentionRows<float> dq, dk, dv;  // backward only
+  int64_t heads, heads_a_batch, queries, keys, size;
   float scale;
   bool causal;
-  // Added to the scores, or nullptr: rows of `keys`, apart by head of a batch of heads, batch and query; 0 where all
-  // share.
-  const float* mask;
-  int64_t heads_a_batch, mask_batch, mask_head, mask_query;
-  float* workspace;  // attention_workspace floats
-  const float* mask_rows(int64_t head, int64_t query) const {
-    return mask + head / heads_a_batch * mask_batch + head % heads_a_batch * mask_head + query * mask_query;
-  }
+  AttentionRows<const float> mask;  // rows of `keys`, added to the scores; strides are 0 where all share; or nullptr
+  float* workspace;                 // attention_workspace floats
 };
 
 inline constexpr int64_t kQueryBlock = 16;
@@ -27,9 +29,16 @@ inline constexpr int64_t kBackwardBlocks = 2;  // blocks of queries that backwar
 
 // The work is dealt to strands, each with its own scratch: at most 64, and fewer where long rows would take much
 // memory.
+// Backward goes over k, v, dk and dv again and again: rows that stand apart, which share few lines of the first-level
+// cache, are copied together once a head.
+constexpr bool attention_gathers(const AttentionArgs& a) {
+  return a.k.row != a.size || a.v.row != a.size || a.dk.row != a.size || a.dv.row != a.size;
+}
 constexpr int64_t attention_scratch(const AttentionArgs& a, bool backward) {  // floats a strand
-  const int64_t mask = a.mask_query == 0 ? 0 : a.keys;
-  return kQueryBlock * (backward ? kBackwardBlocks * 2 * a.keys + 3 * a.size + mask : a.keys + 2 * a.size + mask);
+  const int64_t mask = a.mask.row == 0 ? 0 : a.keys;
+  const int64_t gathered = backward && attention_gathers(a) ? 4 * a.keys * a.size : 0;
+  return gathered +
+         kQueryBlock * (backward ? kBackwardBlocks * 2 * a.keys + 3 * a.size + mask : a.keys + 2 * a.size + mask);
 }
 constexpr int64_t attention_tasks(const AttentionArgs& a, bool backward) {
   return a.heads * (backward ? 1 : (a.queries + kQueryBlock - 1) / kQueryBlock);

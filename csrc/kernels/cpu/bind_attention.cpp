@@ -1,4 +1,5 @@
 #include "base/cpu.h"
+#include "kernels/attention_spec.h"
 #include "kernels/registry.h"
 
 #if defined(__x86_64__)
@@ -15,36 +16,37 @@ bool serves(const KernelSpec& spec) { return current_isa() != Isa::Ref && spec.i
 const float* input(const RunArgs& args, int i) { return static_cast<const float*>(args.in[i]); }
 float* output(const RunArgs& args, int i) { return static_cast<float*>(args.out[i]); }
 
-// The mask is the input after `last`, if any.
-AttentionArgs arguments(const KernelSpec& spec, const Shape& q, const Shape& k, size_t last) {
+template <class T>
+AttentionRows<T> rows(T* data, const HeadRows& r) {
+  return {data + r.offset, r.batch, r.head, r.row};
+}
+
+AttentionArgs arguments(const AttentionSpec& s) {
   AttentionArgs a = {};
-  a.heads = q[0] * q[1];
-  a.queries = q[2];
-  a.keys = k[2];
-  a.size = q[3];
-  a.scale = static_cast<float>(spec.attrs.real("scale"));
-  a.causal = spec.attrs.integer_or("causal", 0) != 0;
-  a.heads_a_batch = q[1];
-  if (spec.inputs.size() > last + 1) {
-    const Shape& m = spec.inputs[last + 1].shape;
-    a.mask_query = m[2] == 1 ? 0 : a.keys;
-    a.mask_head = m[1] == 1 ? 0 : m[2] * a.keys;
-    a.mask_batch = m[0] == 1 ? 0 : m[1] * m[2] * a.keys;
-  }
+  a.heads = s.batch * s.heads;
+  a.heads_a_batch = s.heads;
+  a.queries = s.queries;
+  a.keys = s.keys;
+  a.size = s.width;
+  a.scale = static_cast<float>(s.scale);
+  a.causal = s.causal;
+  a.k.row = s.k.row, a.v.row = s.v.row, a.dk.row = s.dk.row, a.dv.row = s.dv.row;
+  a.mask.row = s.mask_rows.row;
   return a;
 }
 
 BoundKernel bind_attention(const KernelSpec& spec) {
   if (!serves(spec)) return {};
   const auto run = (current_isa() == Isa::Avx512 ? avx512::attention_table : avx2::attention_table).forward;
-  const AttentionArgs base = arguments(spec, spec.inputs[0].shape, spec.inputs[1].shape, 2);
-  return {[run, base, masked = spec.inputs.size() > 3](const RunArgs& args) {
+  const AttentionSpec s = attention_spec(spec);
+  const AttentionArgs base = arguments(s);
+  return {[run, base, s](const RunArgs& args) {
             AttentionArgs a = base;
-            a.q = input(args, 0);
-            a.k = input(args, 1);
-            a.v = input(args, 2);
-            if (masked) a.mask = input(args, 3);
-            a.out = output(args, 0);
+            a.q = rows(input(args, 0), s.q);
+            a.k = rows(input(args, 1), s.k);
+            a.v = rows(input(args, 2), s.v);
+            if (s.mask >= 0) a.mask = rows(input(args, s.mask), s.mask_rows);
+            a.out = rows(output(args, 0), s.out);
             a.lse = output(args, 1);
             a.workspace = static_cast<float*>(args.workspace);
             run(a);
@@ -55,19 +57,20 @@ BoundKernel bind_attention(const KernelSpec& spec) {
 BoundKernel bind_attention_backward(const KernelSpec& spec) {
   if (!serves(spec)) return {};
   const auto run = (current_isa() == Isa::Avx512 ? avx512::attention_table : avx2::attention_table).backward;
-  const AttentionArgs base = arguments(spec, spec.inputs[1].shape, spec.inputs[2].shape, 5);
-  return {[run, base, masked = spec.inputs.size() > 6](const RunArgs& args) {
+  const AttentionSpec s = attention_spec(spec);
+  const AttentionArgs base = arguments(s);
+  return {[run, base, s](const RunArgs& args) {
             AttentionArgs a = base;
-            a.dout = input(args, 0);
-            a.q = input(args, 1);
-            a.k = input(args, 2);
-            a.v = input(args, 3);
-            a.out = const_cast<float*>(input(args, 4));
+            a.dout = rows(input(args, 0), s.dout);
+            a.q = rows(input(args, 1), s.q);
+            a.k = rows(input(args, 2), s.k);
+            a.v = rows(input(args, 3), s.v);
+            a.out = rows(const_cast<float*>(input(args, 4)), s.out);
             a.lse = const_cast<float*>(input(args, 5));
-            if (masked) a.mask = input(args, 6);
-            a.dq = output(args, 0);
-            a.dk = output(args, 1);
-            a.dv = output(args, 2);
+            if (s.mask >= 0) a.mask = rows(input(args, s.mask), s.mask_rows);
+            a.dq = rows(output(args, s.into[0]), s.dq);
+            a.dk = rows(output(args, s.into[1]), s.dk);
+            a.dv = rows(output(args, s.into[2]), s.dv);
             a.workspace = static_cast<float*>(args.workspace);
             run(a);
           },
@@ -79,6 +82,8 @@ BoundKernel bind_attention_backward(const KernelSpec& spec) {
 void register_cpu_attention(Registry& r) {
   r.add("cpu", 10, "attention", bind_attention);
   r.add("cpu", 10, "attention_backward", bind_attention_backward);
+  r.add("cpu", 10, "attention_strided", bind_attention);
+  r.add("cpu", 10, "attention_strided_backward", bind_attention_backward);
 }
 #else
 void register_cpu_attention(Registry&) {}

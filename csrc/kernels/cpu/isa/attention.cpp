@@ -32,6 +32,21 @@ Block block_at(const AttentionArgs& a, int64_t first) {
   return {first, clamp(first + shift + 1), clamp(first + count + shift), shift, count};
 }
 
+// Row 0 of a head.
+template <class T>
+DLCORE_INLINE T* head_of(const AttentionArgs& a, const AttentionRows<T>& x, int64_t head) {
+  return x.data + head / a.heads_a_batch * x.batch + head % a.heads_a_batch * x.head;
+}
+
+// Rows of floats, apart by `stride`.
+template <class T>
+struct Rows {
+  T* data;
+  int64_t stride;
+  DLCORE_INLINE T* row(int64_t i) const { return data + i * stride; }
+  DLCORE_INLINE Rows from(int64_t column) const { return {data + column, stride}; }
+};
+
 DLCORE_INLINE Lanes exp16(const Lanes& a) {
   Lanes r;
   DLCORE_EACH_PART r.v[part] = quick_exp(a.v[part]);
@@ -48,25 +63,25 @@ DLCORE_INLINE Lanes replace(const Lanes& a, float old, float with) {
   return r;
 }
 
-// out[j] = chain over d of packed[d] rows[j][d], for J keys.
+// out[j] = chain over d < size of packed[d] rows[j][d], for J keys.
 template <int J>
-DLCORE_INLINE void dots(const float* packed, const float* rows, int64_t size, float* out) {
+DLCORE_INLINE void dots(const float* packed, const float* rows, int64_t stride, int64_t size, float* out) {
   Lanes acc[J];
 #pragma GCC unroll 8
   for (int j = 0; j < J; ++j) acc[j] = zero_lanes();
   for (int64_t d = 0; d < size; ++d) {
     const Lanes q = load16(packed + d * kLanes);
 #pragma GCC unroll 8
-    for (int j = 0; j < J; ++j) acc[j] = fma(q, splat16(rows[j * size + d]), acc[j]);
+    for (int j = 0; j < J; ++j) acc[j] = fma(q, splat16(rows[j * stride + d]), acc[j]);
   }
 #pragma GCC unroll 8
   for (int j = 0; j < J; ++j) store16(out + j * kLanes, acc[j]);
 }
-void all_dots(const float* packed, const float* rows, int64_t size, int64_t end, float* out) {
+void all_dots(const float* packed, const float* rows, int64_t stride, int64_t size, int64_t end, float* out) {
   int64_t j = 0;
-  for (; j + kWide <= end; j += kWide) dots<kWide>(packed, rows + j * size, size, out + j * kLanes);
-  for (; j + 2 <= end; j += 2) dots<2>(packed, rows + j * size, size, out + j * kLanes);
-  for (; j < end; ++j) dots<1>(packed, rows + j * size, size, out + j * kLanes);
+  for (; j + kWide <= end; j += kWide) dots<kWide>(packed, rows + j * stride, stride, size, out + j * kLanes);
+  for (; j + 2 <= end; j += 2) dots<2>(packed, rows + j * stride, stride, size, out + j * kLanes);
+  for (; j < end; ++j) dots<1>(packed, rows + j * stride, stride, size, out + j * kLanes);
 }
 
 // What is added to the scores of a block: rows of the mask packed as q is, or one for all queries.
@@ -78,38 +93,38 @@ struct Mask {
   }
 };
 Mask mask_of(const AttentionArgs& a, int64_t head, const Block& b, float* space) {
-  if (!a.mask) return {nullptr, nullptr};
-  const float* rows = a.mask_rows(head, b.first);
-  if (a.mask_query == 0) return {nullptr, rows};
-  pack16(rows, a.mask_query, b.count, b.end, space);
+  if (!a.mask.data) return {nullptr, nullptr};
+  const float* rows = head_of(a, a.mask, head) + b.first * a.mask.row;
+  if (a.mask.row == 0) return {nullptr, rows};
+  pack16(rows, a.mask.row, b.count, b.end, space);
   return {space, nullptr};
 }
 
 // out[d] = chain over the seen keys j of weights[j] rows[j][d], for C columns.
 template <int C>
-DLCORE_INLINE void weigh(const Block& b, const float* weights, const float* rows, int64_t size, float* out) {
+DLCORE_INLINE void weigh(const Block& b, const float* weights, const float* rows, int64_t stride, float* out) {
   Lanes acc[C];
 #pragma GCC unroll 8
   for (int c = 0; c < C; ++c) acc[c] = zero_lanes();
   for (int64_t j = 0; j < b.full; ++j) {
     const Lanes w = load16(weights + j * kLanes);
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) acc[c] = fma(w, splat16(rows[j * size + c]), acc[c]);
+    for (int c = 0; c < C; ++c) acc[c] = fma(w, splat16(rows[j * stride + c]), acc[c]);
   }
   for (int64_t j = b.full; j < b.end; ++j) {
     const Lanes w = load16(weights + j * kLanes);
     const int from = b.first_lane(j);
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) acc[c] = from_lane(from, fma(w, splat16(rows[j * size + c]), acc[c]), acc[c]);
+    for (int c = 0; c < C; ++c) acc[c] = from_lane(from, fma(w, splat16(rows[j * stride + c]), acc[c]), acc[c]);
   }
 #pragma GCC unroll 8
   for (int c = 0; c < C; ++c) store16(out + c * kLanes, acc[c]);
 }
-void weigh_all(const Block& b, const float* weights, const float* rows, int64_t size, float* out) {
+void weigh_all(const Block& b, const float* weights, const float* rows, int64_t stride, int64_t size, float* out) {
   int64_t c = 0;
-  for (; c + kWide <= size; c += kWide) weigh<kWide>(b, weights, rows + c, size, out + c * kLanes);
-  for (; c + 2 <= size; c += 2) weigh<2>(b, weights, rows + c, size, out + c * kLanes);
-  for (; c < size; ++c) weigh<1>(b, weights, rows + c, size, out + c * kLanes);
+  for (; c + kWide <= size; c += kWide) weigh<kWide>(b, weights, rows + c, stride, out + c * kLanes);
+  for (; c + 2 <= size; c += 2) weigh<2>(b, weights, rows + c, stride, out + c * kLanes);
+  for (; c < size; ++c) weigh<1>(b, weights, rows + c, stride, out + c * kLanes);
 }
 
 // The queries of `blocks` (count of them, `stride` floats of weights apart, rows after one another).
@@ -118,12 +133,11 @@ struct Blocks {
   int count;
   int64_t stride;
 };
-
 // out[j][c] goes on its chain over the queries i that see j, of weights[j][i] rows[i][c]: J keys, L vectors of columns
 // (the last of `tail` columns).
 template <int J, int L>
-DLCORE_INLINE void spread(const Blocks& all, int64_t key, const float* weights, const float* rows, int64_t size,
-                          float* out, int tail) {
+DLCORE_INLINE void spread(const Blocks& all, int64_t key, const float* weights, Rows<const float> rows, Rows<float> out,
+                          int tail) {
   Lanes acc[J][L];
   const auto get = [&](const float* p, int l) __attribute__((always_inline)) {
     return L > 1 || tail == kLanes ? load16(p + l * kLanes) : load16(p, tail);
@@ -131,8 +145,8 @@ DLCORE_INLINE void spread(const Blocks& all, int64_t key, const float* weights, 
 #pragma GCC unroll 8
   for (int j = 0; j < J; ++j)
 #pragma GCC unroll 2
-    for (int l = 0; l < L; ++l) acc[j][l] = get(out + j * size, l);
-  for (int n = 0; n < all.count; ++n, weights += all.stride, rows += kLanes * size) {
+    for (int l = 0; l < L; ++l) acc[j][l] = get(out.row(key + j), l);
+  for (int n = 0; n < all.count; ++n, weights += all.stride, rows.data += kLanes * rows.stride) {
     const Block& b = all.blocks[n];
     if (key >= b.end) continue;
     const int last = b.first_lane(key + J - 1);
@@ -140,12 +154,11 @@ DLCORE_INLINE void spread(const Blocks& all, int64_t key, const float* weights, 
     for (int j = 0; j < J; ++j)  // the corner of the triangle, where only some of the J keys are seen
       for (int i = b.first_lane(key + j); i < last && i < b.count; ++i)
 #pragma GCC unroll 2
-        for (int l = 0; l < L; ++l)
-          acc[j][l] = fma(splat16(weights[j * kLanes + i]), get(rows + i * size, l), acc[j][l]);
+        for (int l = 0; l < L; ++l) acc[j][l] = fma(splat16(weights[j * kLanes + i]), get(rows.row(i), l), acc[j][l]);
     for (int i = last; i < b.count; ++i) {
       Lanes x[L];
 #pragma GCC unroll 2
-      for (int l = 0; l < L; ++l) x[l] = get(rows + i * size, l);
+      for (int l = 0; l < L; ++l) x[l] = get(rows.row(i), l);
 #pragma GCC unroll 8
       for (int j = 0; j < J; ++j)
 #pragma GCC unroll 2
@@ -157,37 +170,50 @@ DLCORE_INLINE void spread(const Blocks& all, int64_t key, const float* weights, 
 #pragma GCC unroll 2
     for (int l = 0; l < L; ++l) {
       if (L > 1 || tail == kLanes)
-        store16(out + j * size + l * kLanes, acc[j][l]);
+        store16(out.row(key + j) + l * kLanes, acc[j][l]);
       else
-        store16(out + j * size, acc[j][l], tail);
+        store16(out.row(key + j), acc[j][l], tail);
     }
 }
 template <int J>
-DLCORE_INLINE void spread_keys(const Blocks& all, int64_t j, const float* weights, const float* rows, int64_t size,
-                               float* out) {
+DLCORE_INLINE void spread_keys(const Blocks& all, int64_t j, const float* weights, Rows<const float> rows, int64_t size,
+                               Rows<float> out) {
+  weights += j * kLanes;
   int64_t c = 0;
   if constexpr (kParts == 1)
-    for (; c + 2 * kLanes <= size; c += 2 * kLanes)
-      spread<J, 2>(all, j, weights + j * kLanes, rows + c, size, out + j * size + c, kLanes);
-  for (; c + kLanes <= size; c += kLanes)
-    spread<J, 1>(all, j, weights + j * kLanes, rows + c, size, out + j * size + c, kLanes);
-  if (c < size) spread<J, 1>(all, j, weights + j * kLanes, rows + c, size, out + j * size + c, (int)(size - c));
+    for (; c + 2 * kLanes <= size; c += 2 * kLanes) spread<J, 2>(all, j, weights, rows.from(c), out.from(c), kLanes);
+  for (; c + kLanes <= size; c += kLanes) spread<J, 1>(all, j, weights, rows.from(c), out.from(c), kLanes);
+  if (c < size) spread<J, 1>(all, j, weights, rows.from(c), out.from(c), (int)(size - c));
 }
-void spread_all(const Blocks& all, const float* weights, const float* rows, int64_t size, float* out) {
+void spread_all(const Blocks& all, const float* weights, Rows<const float> rows, int64_t size, Rows<float> out) {
   const int64_t end = all.blocks[all.count - 1].end;
   int64_t j = 0;
   for (; j + kWide <= end; j += kWide) spread_keys<kWide>(all, j, weights, rows, size, out);
   for (; j < end; ++j) spread_keys<1>(all, j, weights, rows, size, out);
 }
 
+// Asks for rows from … to of a head, a block's share of `count` rows: heads that stand apart are not foreseen.
+template <class T>
+DLCORE_INLINE void ask(const AttentionArgs& a, const AttentionRows<T>& x, int64_t head, int64_t first, int64_t rows,
+                       int64_t count) {
+  const T* at = head_of(a, x, head);
+  const int64_t end = (first + rows) * count / a.queries;
+  for (int64_t i = first * count / a.queries; i < end; ++i)
+    for (int64_t c = 0; c < a.size; c += 16) __builtin_prefetch(at + i * x.row + c, 0, 2);
+}
+
 void forward_block(const AttentionArgs& a, int64_t head, int64_t first, float* scratch) {
   const Block b = block_at(a, first);
-  const int64_t size = a.size, row = head * a.queries + first;
-  const float *k = a.k + head * a.keys * size, *v = a.v + head * a.keys * size;
+  const int64_t size = a.size;
+  if (a.k.row != size && head + 1 < a.heads) {
+    ask(a, a.q, head + 1, first, b.count, a.queries);
+    ask(a, a.k, head + 1, first, b.count, a.keys);
+    ask(a, a.v, head + 1, first, b.count, a.keys);
+  }
   float *packed = scratch, *result = packed + size * kLanes, *scores = result + size * kLanes;
   const Mask mask = mask_of(a, head, b, scores + a.keys * kLanes);
-  pack16(a.q + row * size, size, b.count, size, packed);
-  all_dots(packed, k, size, b.end, scores);
+  pack16(head_of(a, a.q, head) + first * a.q.row, a.q.row, b.count, size, packed);
+  all_dots(packed, head_of(a, a.k, head), a.k.row, size, b.end, scores);
 
   const Lanes scale = splat16(a.scale), least = splat16(-kInfinity);
   Lanes m = least;
@@ -220,62 +246,97 @@ void forward_block(const AttentionArgs& a, int64_t head, int64_t first, float* s
     inverse.v[part] = select(l == VF{}, VF{}, 1.0f / l);
     lse.v[part] = select(l == VF{}, splat(-kInfinity), m.v[part] + log(l));
   }
-  store16(a.lse + row, lse, b.count);
-  weigh_all(b, scores, v, size, result);
+  store16(a.lse + head * a.queries + first, lse, b.count);
+  weigh_all(b, scores, head_of(a, a.v, head), a.v.row, size, result);
   for (int64_t c = 0; c < size; ++c) store16(result + c * kLanes, load16(result + c * kLanes) * inverse);
-  unpack16(result, size, a.out + row * size, size, b.count);
+  unpack16(result, size, head_of(a, a.out, head) + first * a.out.row, a.out.row, b.count);
 }
 
 // p and ds of a block, and its dq.
-void backward_block(const AttentionArgs& a, int64_t head, const Block& b, float* scratch, float* p, float* ds) {
-  const int64_t size = a.size, row = head * a.queries + b.first, keys = head * a.keys * size;
+void backward_block(const AttentionArgs& a, int64_t head, const Block& b, Rows<const float> k, Rows<const float> v,
+                    float* scratch, float* p, float* ds) {
+  const int64_t size = a.size;
   float *packed_q = scratch, *packed_dout = packed_q + size * kLanes, *result = packed_dout + size * kLanes;
-  const float *dout = a.dout + row * size, *out = a.out + row * size;
-  pack16(a.q + row * size, size, b.count, size, packed_q);
-  pack16(dout, size, b.count, size, packed_dout);
+  const float* dout = head_of(a, a.dout, head) + b.first * a.dout.row;
+  const float* out = head_of(a, a.out, head) + b.first * a.out.row;
+  pack16(head_of(a, a.q, head) + b.first * a.q.row, a.q.row, b.count, size, packed_q);
+  pack16(dout, a.dout.row, b.count, size, packed_dout);
   const Mask mask = mask_of(a, head, b, result + size * kLanes);
 
   float deltas[kLanes] = {};
   for (int i = 0; i < b.count; ++i) {
+    const float *x = dout + i * a.dout.row, *y = out + i * a.out.row;
     Lanes sum = zero_lanes();
     int64_t c = 0;
-    for (; c + kLanes <= size; c += kLanes) sum = fma(load16(dout + i * size + c), load16(out + i * size + c), sum);
+    for (; c + kLanes <= size; c += kLanes) sum = fma(load16(x + c), load16(y + c), sum);
     if (c < size) {
       const int n = (int)(size - c);
-      sum = fma(load16(dout + i * size + c, n), load16(out + i * size + c, n), sum);
+      sum = fma(load16(x + c, n), load16(y + c, n), sum);
     }
     deltas[i] = tree_sum(sum);
   }
 
-  all_dots(packed_q, a.k + keys, size, b.end, p);
-  all_dots(packed_dout, a.v + keys, size, b.end, ds);
+  all_dots(packed_q, k.data, k.stride, size, b.end, p);
+  all_dots(packed_dout, v.data, v.stride, size, b.end, ds);
   const Lanes scale = splat16(a.scale), delta = load16(deltas);
-  const Lanes lse = replace(load16(a.lse + row, b.count), -kInfinity, 0.0f);
+  const Lanes lse = replace(load16(a.lse + head * a.queries + b.first, b.count), -kInfinity, 0.0f);
   for (int64_t j = 0; j < b.end; ++j) {
     const Lanes e = exp16(cap(mask.add(scale * load16(p + j * kLanes), j) - lse, 87.0f));
     store16(p + j * kLanes, e);
     store16(ds + j * kLanes, (e * (load16(ds + j * kLanes) - delta)) * scale);
   }
-  weigh_all(b, ds, a.k + keys, size, result);
-  unpack16(result, size, a.dq + row * size, size, b.count);
+  weigh_all(b, ds, k.data, k.stride, size, result);
+  unpack16(result, size, head_of(a, a.dq, head) + b.first * a.dq.row, a.dq.row, b.count);
+}
+
+void copy_rows(Rows<const float> from, Rows<float> to, int64_t count, int64_t size) {
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t c = 0;
+    for (; c + kLanes <= size; c += kLanes) store16(to.row(i) + c, load16(from.row(i) + c));
+    if (c < size) store16(to.row(i) + c, load16(from.row(i) + c, (int)(size - c)), (int)(size - c));
+  }
 }
 
 void backward_head(const AttentionArgs& a, int64_t head, float* scratch) {
-  const int64_t size = a.size, values = a.keys * size, stride = a.keys * kLanes;
-  float *dk = a.dk + head * values, *dv = a.dv + head * values;
-  __builtin_memset(dk, 0, sizeof(float) * (size_t)values);
-  __builtin_memset(dv, 0, sizeof(float) * (size_t)values);
+  const int64_t size = a.size, stride = a.keys * kLanes, values = a.keys * size;
+  const bool gathers = attention_gathers(a);
+  const Rows<const float> k = {head_of(a, a.k, head), a.k.row}, v = {head_of(a, a.v, head), a.v.row};
+  const Rows<float> dk = {head_of(a, a.dk, head), a.dk.row}, dv = {head_of(a, a.dv, head), a.dv.row};
+  Rows<const float> near_k = k, near_v = v;
+  Rows<float> near_dk = dk, near_dv = dv;
+  if (gathers) {
+    const Rows<float> space = {scratch, size};
+    copy_rows(k, space, a.keys, size);
+    copy_rows(v, space.from(values), a.keys, size);
+    near_k = {scratch, size}, near_v = {scratch + values, size};
+    near_dk = space.from(2 * values), near_dv = space.from(3 * values);
+    scratch += 4 * values;
+  }
+  __builtin_memset(near_dk.data, 0, sizeof(float) * (size_t)values);
+  __builtin_memset(near_dv.data, 0, sizeof(float) * (size_t)values);
   float *p = scratch, *ds = p + kBackwardBlocks * stride, *rest = ds + kBackwardBlocks * stride;
   for (int64_t first = 0; first < a.queries; first += kBackwardBlocks * kLanes) {
     Block blocks[kBackwardBlocks];
     int count = 0;
     for (; count < kBackwardBlocks && first + count * kLanes < a.queries; ++count) {
       blocks[count] = block_at(a, first + count * kLanes);
-      backward_block(a, head, blocks[count], rest, p + count * stride, ds + count * stride);
+      if (gathers && head + 1 < a.heads) {
+        ask(a, a.q, head + 1, first + count * kLanes, blocks[count].count, a.queries);
+        ask(a, a.dout, head + 1, first + count * kLanes, blocks[count].count, a.queries);
+        ask(a, a.out, head + 1, first + count * kLanes, blocks[count].count, a.queries);
+        ask(a, a.k, head + 1, first + count * kLanes, blocks[count].count, a.keys);
+        ask(a, a.v, head + 1, first + count * kLanes, blocks[count].count, a.keys);
+      }
+      backward_block(a, head, blocks[count], near_k, near_v, rest, p + count * stride, ds + count * stride);
     }
-    const int64_t row = (head * a.queries + first) * size;
-    spread_all({blocks, count, stride}, p, a.dout + row, size, dv);
-    spread_all({blocks, count, stride}, ds, a.q + row, size, dk);
+    const Rows<const float> dout = {head_of(a, a.dout, head) + first * a.dout.row, a.dout.row};
+    const Rows<const float> q = {head_of(a, a.q, head) + first * a.q.row, a.q.row};
+    spread_all({blocks, count, stride}, p, dout, size, near_dv);
+    spread_all({blocks, count, stride}, ds, q, size, near_dk);
+  }
+  if (gathers) {
+    copy_rows({near_dk.data, size}, dk, a.keys, size);
+    copy_rows({near_dv.data, size}, dv, a.keys, size);
   }
 }
 
