@@ -15,11 +15,11 @@ struct NormalTail {
 template <class V>
 DLCORE_INLINE NormalTail<V> normal_tail(V a) {
   const V square = a * a, lost = fma(a, a, -square);
-  const QuickPower<V> e = quick_power(square * -0.5f);
+  const QuickParts<V> e = quick_parts(square * -0.5f);
   const V q = fma(1.0f / (a + 3.0f), constant<V>(6.0f), constant<V>(-1.0f));
   const V ratio = polynomial(q, 0x1.f1b89cp-4f, 0x1.a6b66ap-3f, 0x1.f8baccp-4f, 0x1.7a9458p-5f, 0x1.91e0f6p-8f,
                              -0x1.7cb9a6p-9f, -0x1.01ff62p-10f, 0x1.646c3ep-12f, 0x1.e6b226p-14f, -0x1.c64002p-15f);
-  return {ratio, fma(lost, constant<V>(-0.5f), e.tail), e.power};
+  return {ratio, fma(lost, constant<V>(-0.5f), e.tail), e.power()};
 }
 
 // x·Φ(x) = max(x, 0) - a·Φ(-a)

@@ -85,10 +85,32 @@ DLCORE_INLINE ExpParts<V> exp_parts(V hi, V lo) {
   return {fma(r * r, p, r), to_int(k)};
 }
 
+// exp(x) = (1 + tail)·2^n, -250 <= n <= 130. Added to 1.5·2^23 + 127, the whole part of x·log2(e) lands in the low bits
+// of the sum: shifted up they are 2^n where that is a normal number, for |x| <= 87.
+template <class V>
+struct QuickParts {
+  V tail, sum;
+  DLCORE_INLINE V power() const { return as_float(as_int(sum) << 23); }
+  DLCORE_INLINE V value() const { return fma(tail, power(), power()); }
+  DLCORE_INLINE IntOf<V> n() const { return as_int(sum) - 0x4b40007f; }
+};
+template <class V>
+DLCORE_INLINE QuickParts<V> quick_parts(V x) {
+  constexpr float kShift = 0x1.8p23f + 127;
+  const V sum = fma(x, constant<V>(kLog2e), constant<V>(kShift)), k = sum - kShift;
+  const V r = fma(k, constant<V>(-kLn2Lo), fma(k, constant<V>(-kLn2Hi), x));
+  const V p = polynomial(r, 0x1.fffffep-2f, 0x1.5554b2p-3f, 0x1.555714p-5f, 0x1.122674p-7f, 0x1.6b7590p-10f);
+  return {fma(r * r, p, r), sum};
+}
+
+// Far out, where a power of two or the result is no normal number, in two steps; the same bits within.
 template <class V>
 DLCORE_INLINE V exp(V x) {
-  const ExpParts<V> e = exp_parts(x, V{});
-  return scale(1.0f + e.tail, e.n);
+  if (any(magnitude(x) > 87.0f)) [[unlikely]] {
+    const QuickParts<V> e = quick_parts(at_least(at_most(x, 90.0f), -170.0f));
+    return scale(1.0f + e.tail, e.n());
+  }
+  return quick_parts(x).value();
 }
 
 // 2^n·tail + (2^n - 1); far up, where 2^n may overflow alone, as exp.
@@ -227,7 +249,7 @@ DLCORE_INLINE V tanh(V x) {
   const V a = magnitude(x), z = x * x;
   const V near =
       fma(a * z, polynomial(z, -0x1.555530p-2f, 0x1.110686p-3f, -0x1.b826a6p-5f, 0x1.5194aep-6f, -0x1.734400p-8f), a);
-  const V far = 1.0f - 2.0f / (exp(a + a) + 1.0f);
+  const V far = 1.0f - 2.0f / (quick_parts(at_most(a + a, 40.0f)).value() + 1.0f);
   return with_sign_of(select(a < 0.625f, near, far), x);
 }
 

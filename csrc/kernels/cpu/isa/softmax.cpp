@@ -102,19 +102,33 @@ void softmax(const RowsArgs& a) {
   });
 }
 
+// R rows at once: each has to wait for its maximum, and for its sum, while the others go on.
+template <int R>
+DLCORE_INLINE void log_softmax_rows(const float* x, float* y, int64_t width) {
+  Lanes m[R], sum[R], log_sum[R];
+  for (int r = 0; r < R; ++r) {
+    m[r] = splat16(finite_max(row_max(x + r * width, width)));
+    sum[r] = zero_lanes();
+  }
+  each_vector(
+      width, [&](int64_t i, int n) __attribute__((always_inline)) {
+        for (int r = 0; r < R; ++r) sum[r] = sum[r] + only(n, exp16(get(x + r * width + i, n) - m[r]));
+      });
+  for (int r = 0; r < R; ++r) {
+    const float l = tree_sum(sum[r]);
+    log_sum[r] = splat16(l == 0.0f ? 0.0f : log1(l));
+  }
+  for (int r = 0; r < R; ++r, x += width, y += width)
+    each_vector(
+        width, [&](int64_t i, int n)
+                   __attribute__((always_inline)) { put(y + i, (get(x + i, n) - m[r]) - log_sum[r], n); });
+}
+
 void log_softmax(const RowsArgs& a) {
   for_rows(a.rows, a.width, 2, [&](int64_t row, int64_t end) {
     const int64_t width = a.width;
-    for (; row < end; ++row) {
-      const float* x = a.x + row * width;
-      float* y = a.out + row * width;
-      const Lanes m = splat16(finite_max(row_max(x, width)));
-      const float l = exp_sum(x, width, m);
-      const Lanes log_sum = splat16(l == 0.0f ? 0.0f : log1(l));
-      each_vector(
-          width, [&](int64_t i, int n)
-                     __attribute__((always_inline)) { put(y + i, (get(x + i, n) - m) - log_sum, n); });
-    }
+    for (; row + 2 <= end; row += 2) log_softmax_rows<2>(a.x + row * width, a.out + row * width, width);
+    if (row < end) log_softmax_rows<1>(a.x + row * width, a.out + row * width, width);
   });
 }
 
