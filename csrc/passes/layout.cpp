@@ -247,7 +247,9 @@ class Layout {
 }  // namespace
 
 Graph to_channels_last(const Graph& graph) {
-  const bool any = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return spatial(n); });
+  // Pooling alone is as fast the other way.
+  const bool any = std::any_of(graph.nodes.begin(), graph.nodes.end(),
+                               [](const Node& n) { return n.op.starts_with("conv") && spatial(n); });
   return any ? Layout(graph).run() : graph;
 }
 

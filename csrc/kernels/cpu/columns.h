@@ -40,6 +40,18 @@ DLCORE_INLINE void store_n(float* p, VF v, int n) {
 DLCORE_INLINE VI load_n(const int32_t* p, int n) { return as_int(load_n(reinterpret_cast<const float*>(p), n)); }
 DLCORE_INLINE void store_n(int32_t* p, VI v, int n) { store_n(reinterpret_cast<float*>(p), as_float(v), n); }
 
+// The four inputs of each of n outputs whose windows tile the image two by two: rows are read once and split into even
+// and odd columns.
+struct Square {
+  VF top_left, top_right, bottom_left, bottom_right;
+};
+DLCORE_INLINE Square squares(const float* top, const float* bottom, int n) {
+  const int low = 2 * n < W ? 2 * n : W, high = 2 * n - low;
+  const VF a = load_n(top, low), b = load_n(top + W, high), c = load_n(bottom, low), d = load_n(bottom + W, high);
+  return {__builtin_shufflevector(a, b, DLCORE_EVEN), __builtin_shufflevector(a, b, DLCORE_ODD),
+          __builtin_shufflevector(c, d, DLCORE_EVEN), __builtin_shufflevector(c, d, DLCORE_ODD)};
+}
+
 // p[0], p[stride], … for n lanes (Stride: 1, 2 or 0 for any); touches no element between that is not asked for's end.
 template <int Stride>
 DLCORE_INLINE VF load_columns(const float* p, int stride, int n) {

@@ -20,7 +20,7 @@ struct MaxJob {
 
 // The first of equals stays; the first NaN stays.
 DLCORE_INLINE void update(VF& best, VI& index, VF v, VI at) {
-  const VI take = (v > best) | ((v != v) & (best == best));
+  const VI take = ~(v <= best) & (best == best);  // greater, or the first NaN
   best = select(take, v, best);
   index = select(take, at, index);
 }
@@ -82,17 +82,16 @@ void max_nhwc_chunk(void* context, int64_t chunk) {
   }
 }
 
-// Two by two, stride two, n outputs: rows are read once and split into even and odd columns.
+// n outputs of two by two inputs.
 DLCORE_INLINE void max_2x2(const float* top, const float* bottom, int32_t at, int32_t width, float* y, int32_t* index,
                            int n) {
   const VI column = iota() * 2 + at;
-  const int low = 2 * n < W ? 2 * n : W, high = 2 * n - low;
-  const VF a = load_n(top, low), b = load_n(top + W, high), c = load_n(bottom, low), d = load_n(bottom + W, high);
-  VF best = __builtin_shufflevector(a, b, DLCORE_EVEN);
+  const Square s = squares(top, bottom, n);
+  VF best = s.top_left;
   VI where = column;
-  update(best, where, __builtin_shufflevector(a, b, DLCORE_ODD), column + 1);
-  update(best, where, __builtin_shufflevector(c, d, DLCORE_EVEN), column + width);
-  update(best, where, __builtin_shufflevector(c, d, DLCORE_ODD), column + width + 1);
+  update(best, where, s.top_right, column + 1);
+  update(best, where, s.bottom_left, column + width);
+  update(best, where, s.bottom_right, column + width + 1);
   store_n(y, best, n);
   store_n(index, where, n);
 }
@@ -146,6 +145,23 @@ void max_nchw_chunk(void* context, int64_t chunk) {
   const MaxJob& job = *static_cast<const MaxJob*>(context);
   const PoolArgs& a = job.a;
   const int64_t begin = chunk * job.per_chunk, end = smaller(begin + job.per_chunk, job.units);
+  if (is_halving(a) && a.dh == 1 && a.dw == 1) {
+    const int32_t width = static_cast<int32_t>(a.w);
+    int64_t plane = begin / a.oh, oy = begin % a.oh;
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t at = 2 * oy * a.w;
+      const float* top = job.x + plane * a.h * a.w + at;
+      int64_t ox = 0;
+      for (; ox + W <= a.ow; ox += W)
+        max_2x2(top + 2 * ox, top + a.w + 2 * ox, static_cast<int32_t>(at + 2 * ox), width, job.y + u * a.ow + ox,
+                job.index + u * a.ow + ox, W);
+      if (ox < a.ow)
+        max_2x2(top + 2 * ox, top + a.w + 2 * ox, static_cast<int32_t>(at + 2 * ox), width, job.y + u * a.ow + ox,
+                job.index + u * a.ow + ox, static_cast<int>(a.ow - ox));
+      if (++oy == a.oh) oy = 0, ++plane;
+    }
+    return;
+  }
   for (int64_t u = begin; u < end; ++u) {
     const float* plane = job.x + u / a.oh * a.h * a.w;
     float* y = job.y + u * a.ow;

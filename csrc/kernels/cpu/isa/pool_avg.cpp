@@ -121,12 +121,29 @@ void avg_planes(const PoolArgs& a, const float* x, float* y, int64_t planes) {
   }
 }
 
+// The order of the sum is that of the window, from +0.
+DLCORE_INLINE void avg_2x2(const float* top, const float* bottom, float* y, int n) {
+  const Square s = squares(top, bottom, n);
+  store_n(y, ((((VF{} + s.top_left) + s.top_right) + s.bottom_left) + s.bottom_right) * 0.25f, n);
+}
+
 void avg_nchw_chunk(void* context, int64_t chunk) {
   const AvgJob& job = *static_cast<const AvgJob*>(context);
   const PoolArgs& a = job.a;
   const int64_t begin = chunk * job.per_chunk, end = smaller(begin + job.per_chunk, job.units);
   if (a.ow < 4) {
     avg_planes(a, job.in + begin * a.h * a.w, job.out + begin * a.oh * a.ow, end - begin);
+    return;
+  }
+  if (is_halving(a)) {
+    for (int64_t u = begin; u < end; ++u)
+      for (int64_t oy = 0; oy < a.oh; ++oy) {
+        const float* top = job.in + (u * a.h + 2 * oy) * a.w;
+        float* y = job.out + (u * a.oh + oy) * a.ow;
+        int64_t ox = 0;
+        for (; ox + W <= a.ow; ox += W) avg_2x2(top + 2 * ox, top + a.w + 2 * ox, y + ox, W);
+        if (ox < a.ow) avg_2x2(top + 2 * ox, top + a.w + 2 * ox, y + ox, static_cast<int>(a.ow - ox));
+      }
     return;
   }
   for (int64_t u = begin; u < end; ++u)
