@@ -11,6 +11,7 @@ namespace {
 constexpr int64_t kBlockN = 992;        // a packed block of B: 384 × 992, 1.5 MB
 constexpr int64_t kPanelFloats = 8192;  // a panel packed on the stack: 32 KB
 constexpr int64_t kStrip = 128;         // columns of a task that does not share B
+constexpr int64_t kAlone = 1 << 18;     // multiplications that one thread does as fast as several
 
 // Both operands are read where they stand: B while a block of it stays in the second-level cache, unless its rows or
 // A's are a multiple of 4 KB apart, which puts them all into the same few lines of the first.
@@ -165,10 +166,13 @@ void run_part(const GemmArgs& g, const float* a, const float* b, const float* bi
 }
 
 void run_parts(const GemmArgs& g) {
-  const int64_t strip = g.batch > 8 && g.n <= 512 ? g.n : kStrip;
-  const int64_t across = ceil_div(g.n, strip);
-  // Rows are only divided where there would be too few tasks otherwise; each part packs its own transposed B.
-  const int64_t part_rows = g.batch * across >= 8 ? g.m : max64(4, ceil_div(ceil_div(g.m, 16), kTileRows)) * kTileRows;
+  // Rows are only divided where there would be too few tasks otherwise: each part of them packs its own transposed B,
+  // which is rather cut into narrow strips.
+  const bool narrow = g.b_transposed && g.m > kFewRows && g.batch * ceil_div(g.n, kStrip) < 8;
+  const int64_t strip = g.batch > 8 && g.n <= 512 ? g.n : narrow ? kPanel : kStrip;
+  const int64_t across = ceil_div(g.n, strip), enough = g.m * g.n * g.k <= kAlone ? 1 : narrow ? 4 : 8;
+  const int64_t part_rows =
+      g.batch * across >= enough ? g.m : even(g.m, max64(4, ceil_div(ceil_div(g.m, 16), kTileRows)) * kTileRows);
   const int64_t down = ceil_div(g.m, part_rows);
   const int64_t tasks = g.batch * across * down, chunks = min64(tasks, 64);
   parallel_for(chunks, cycles(g), [&](int64_t chunk) {
