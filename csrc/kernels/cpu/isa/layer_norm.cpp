@@ -11,7 +11,8 @@ namespace {
 constexpr int kGroup = 2;
 constexpr int64_t kChunkElements = 16384;
 constexpr int64_t kL1Elements = 4096;
-constexpr int64_t kStrip = 64;  // columns of one chunk of a sum over rows
+constexpr int64_t kAhead = 8192;  // elements, some rows: backward asks for them while there is arithmetic to do
+constexpr int64_t kStrip = 64;    // columns of one chunk of a sum over rows
 
 int64_t chunk_rows(int64_t width) {
   const int64_t rows = kChunkElements / (width > 0 ? width : 1) / kGroup * kGroup;
@@ -117,8 +118,9 @@ DLCORE_INLINE void dx_rows(const LayerNormArgs& a, int64_t row) {
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r, x += width, dy += width, dx += width) {  // row by row, as above
     for (int64_t i = 0; i < full; i += kLanes) {
-      __builtin_prefetch(x + 4 * width + i);
-      __builtin_prefetch(dy + 4 * width + i);
+      __builtin_prefetch(x + kAhead + i, 0, 2);
+      __builtin_prefetch(dy + kAhead + i, 0, 2);
+      __builtin_prefetch(dx + kAhead + i, 1, 2);
       const Lanes g = load16(dy + i) * load16(a.gamma + i), h = (load16(x + i) - mean[r]) * rstd[r];
       store16(dx + i, rstd[r] * ((g - ga[r]) - h * gb[r]));
     }
@@ -190,8 +192,8 @@ void backward(const LayerNormArgs& a) {
       const int64_t fit = kL1Elements / (2 * width + 1), some = fit < 4 ? 4 : fit;
       for (int64_t row = block * kBlockRows; row < end; row += some) {
         const int64_t stop = smaller(row + some, end);
-        sum_range(a, row, stop, 0, width, gamma_sum(block), beta_sum(block));
         dx_range(a, row, stop);
+        sum_range(a, row, stop, 0, width, gamma_sum(block), beta_sum(block));
       }
     };
     parallel_for(blocks, 2 * cycles, body);
