@@ -293,20 +293,6 @@ DLCORE_INLINE V erf(V x) {
   return select(a < 1.0f, near, with_sign_of(1.0f - exp(-g), x));
 }
 
-// x·sigmoid(2u), u = sqrt(2/π)·(x + 0.044715·x³); |2u| in two parts, because exp makes its absolute error a relative
-// one.
-template <class V>
-DLCORE_INLINE V gelu_tanh(V x) {
-  constexpr float kA = 0x1.2444f2p-4f, kALo = 0x1.49b16ap-29f, kC = 0x1.988454p+0f, kCLo = -0x1.857936p-25f;
-  const V f = at_least(x, -12.0f), a = at_most(magnitude(x), 12.0f);
-  const V s = a * a, s_lo = fma(a, a, -s);
-  const V t = s * kA, t_lo = fma(s, constant<V>(kA), -t) + fma(s_lo, constant<V>(kA), s * kALo);
-  const V w = t + kC, back = w - kC;
-  const V w_lo = ((t - back) + (kC - (w - back))) + (t_lo + kCLo);
-  const V hi = w * a, lo = fma(w, a, -hi) + w_lo * a;
-  return times_sigmoid(f, x, hi, lo);
-}
-
 // log(1 + exp(x)) without overflow.
 template <class V>
 DLCORE_INLINE V softplus(V x) {
