@@ -154,7 +154,7 @@ common = settings(max_examples=120, deadline=None, derandomize=True, suppress_he
 
 
 @pytest.mark.parametrize(
-    "passes", [["simplify"], ["fold"], ["layout"], ["fuse"], None], ids=lambda p: p[0] if p else "all"
+    "passes", [["simplify"], ["fold"], ["layout"], ["fuse"], ["epilogue"], None], ids=lambda p: p[0] if p else "all"
 )
 @common
 @given(graphs())
