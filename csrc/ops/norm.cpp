@@ -1,4 +1,4 @@
-// Layer and batch normalisation. Their backward ops take the statistics as inputs of their own, so that a derivative of
+// Layer, root-mean-square and batch normalisation. Their backward ops take the statistics as inputs of their own, so that a derivative of
 // the derivative reaches x through the statistics too: grad accepts gradients on every output.
 #include "ops/define.h"
 
@@ -88,6 +88,46 @@ Ids decompose_layer_norm_backward(Builder& b, const Node& n) {
   return {dx, b.sum(b.mul(dy, h), layer.lead, false), b.sum(dy, layer.lead, false)};
 }
 
+// ---- root-mean-square norm ----
+
+Types infer_rms_norm(Call& c) {
+  const Shape lead = check_layer(c, 0, 1);
+  c.finite("eps", 0);
+  return {c.in(0), {c.dtype(0), lead}};
+}
+
+Types infer_rms_norm_backward(Call& c) {
+  const Shape lead = check_layer(c, 1, 2);
+  for (size_t i : {size_t{0}, size_t{3}}) c.want_same_dtype(1, i);
+  c.want_shape(0, c.shape(1), "dy");
+  c.want_shape(3, lead, "rstd");
+  return {c.in(1), c.in(2)};
+}
+
+// rstd = (Σx²/D + eps)^(-1/2) gives -rstd³·x/D.
+Ids grad_rms_norm(Builder& b, const Node& n, const Ids& dy) {
+  const ValueId x = n.inputs[0], gamma = n.inputs[1], rstd = n.outputs[1];
+  const int64_t dims = n.attrs.integer("dims");
+  const Layer layer(b, x, dims);
+  Ids gradients = {kNone, kNone};
+  if (dy[0] != kNone) gradients = b.ops("rms_norm_backward", {dy[0], x, gamma, rstd}, {{"dims", dims}});
+  if (dy[1] != kNone) {
+    const ValueId cube = b.mul(rstd, b.mul(rstd, rstd));
+    const ValueId factor = b.reshape(b.mul(b.mul(dy[1], cube), -1 / layer.size), layer.stat);
+    gradients[0] = b.accumulate(gradients[0], b.mul(x, factor));
+  }
+  return gradients;
+}
+
+Ids decompose_rms_norm_backward(Builder& b, const Node& n) {
+  const ValueId dy = n.inputs[0], x = n.inputs[1], gamma = n.inputs[2];
+  const Layer layer(b, x, n.attrs.integer("dims"));
+  const ValueId rstd = b.reshape(n.inputs[3], layer.stat);
+  const ValueId h = b.mul(x, rstd), g = b.mul(dy, gamma);
+  const ValueId mean_gh = b.mul(b.sum(b.mul(g, h), layer.normal, true), 1 / layer.size);
+  return {b.mul(rstd, b.sub(g, b.mul(h, mean_gh))), b.sum(b.mul(dy, h), layer.lead, false)};
+}
+
 // ---- batch norm ----
 
 Shape check_batch(Call& c, size_t x, size_t gamma) {
@@ -170,6 +210,8 @@ Ids decompose_batch_norm_backward(Builder& b, const Node& n) {
 void register_norm_ops() {
   register_op(define<"layer_norm", infer_layer_norm, grad_layer_norm>(3));
   register_op(define_composite<"layer_norm_backward", infer_layer_norm_backward, decompose_layer_norm_backward>(5));
+  register_op(define<"rms_norm", infer_rms_norm, grad_rms_norm>(2));
+  register_op(define_composite<"rms_norm_backward", infer_rms_norm_backward, decompose_rms_norm_backward>(4));
   register_op(define<"batch_norm", infer_batch_norm, grad_batch_norm>(3));
   register_op(define_composite<"batch_norm_backward", infer_batch_norm_backward, decompose_batch_norm_backward>(5));
 }

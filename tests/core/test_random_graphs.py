@@ -88,7 +88,7 @@ class Builder:
         elif kind == "row":
             x = self.pick(self.rows)
             d = self.g.shape(x)[1]
-            what = self.draw(st.sampled_from(["matmul", "softmax", "norm", "bias", "sum"]))
+            what = self.draw(st.sampled_from(["matmul", "softmax", "norm", "rms", "bias", "sum"]))
             if what == "matmul":
                 e = self.draw(st.sampled_from([1, 4, 17]))
                 self.rows.append(self.emit("matmul", [x, self.param((e, d))], transpose_a=0, transpose_b=1))
@@ -96,6 +96,8 @@ class Builder:
                 self.rows.append(self.emit("softmax", [x]))
             elif what == "norm":
                 self.rows.append(self.emit("layer_norm", [x, self.param((d,)), self.param((d,))], dims=1, eps=1e-5))
+            elif what == "rms":
+                self.rows.append(self.emit("rms_norm", [x, self.param((d,))], dims=1, eps=1e-5))
             elif what == "bias":
                 self.rows.append(self.emit("add", [x, self.param((d,))]))
             else:

@@ -527,6 +527,12 @@ for _d in (10, 65, 1, 300):
         grad=(0, 1, 2, 3, 4),
         tolerance=3e-5,
     )
+    case("rms_norm", (6, _d), (_d,), dims=1, eps=1e-5, grad=(0, 1) if _d > 1 else (), tolerance=3e-5)
+    case(
+        "rms_norm_backward", (6, _d), (6, _d), (_d,), Arg((6,), "positive"), dims=1, grad=(0, 1, 2, 3), tolerance=3e-5
+    )  # fmt: skip
+case("rms_norm", (3, 4, 6), (4, 6), dims=2, eps=1e-5, grad=(0, 1), tolerance=1e-5)
+case("rms_norm", (1300, 24), (24,), dims=1, eps=1e-5)
 case("layer_norm", (3, 4, 6), (4, 6), (4, 6), dims=2, eps=1e-5, grad=(0, 1, 2), tolerance=1e-5)
 for _shape, _g in (((3, 6, 5, 7), 2), ((2, 4, 19), 4), ((5, 6), 3), ((1, 8, 4, 4), 1)):
     _c, _s = (_shape[1],), (_shape[0], _g)

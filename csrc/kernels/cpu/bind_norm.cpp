@@ -71,6 +71,37 @@ BoundKernel bind_layer_norm_backward(const KernelSpec& spec) {
           sizeof(float) * static_cast<size_t>(layer_norm_workspace(base.rows, base.width))};
 }
 
+BoundKernel bind_rms_norm(const KernelSpec& spec) {
+  if (!serves(spec)) return {};
+  const auto run = (current_isa() == Isa::Avx512 ? avx512::layer_norm_table : avx2::layer_norm_table).rms_forward;
+  return {[run, base = layer_norm_args(spec)](const RunArgs& args) {
+    LayerNormArgs a = base;
+    a.x = input(args, 0);
+    a.gamma = input(args, 1);
+    a.y = output(args, 0);
+    a.rstd = output(args, 1);
+    run(a);
+  }};
+}
+
+BoundKernel bind_rms_norm_backward(const KernelSpec& spec) {
+  if (!serves(spec)) return {};
+  const auto run = (current_isa() == Isa::Avx512 ? avx512::layer_norm_table : avx2::layer_norm_table).rms_backward;
+  const LayerNormArgs base = layer_norm_args(spec);
+  return {[run, base](const RunArgs& args) {
+            LayerNormArgs a = base;
+            a.dy = input(args, 0);
+            a.x = input(args, 1);
+            a.gamma = input(args, 2);
+            a.rstd = const_cast<float*>(input(args, 3));
+            a.dx = output(args, 0);
+            a.dgamma = output(args, 1);
+            a.workspace = static_cast<float*>(args.workspace);
+            run(a);
+          },
+          sizeof(float) * static_cast<size_t>(layer_norm_workspace(base.rows, base.width))};
+}
+
 BatchNormArgs batch_norm_args(const KernelSpec& spec) {
   const Shape& shape = spec.inputs[0].shape;
   const int rank = static_cast<int>(shape.size());
@@ -130,6 +161,8 @@ BoundKernel bind_batch_norm_backward(const KernelSpec& spec) {
 void register_cpu_norm(Registry& r) {
   r.add("cpu", 10, "layer_norm", bind_layer_norm);
   r.add("cpu", 10, "layer_norm_backward", bind_layer_norm_backward);
+  r.add("cpu", 10, "rms_norm", bind_rms_norm);
+  r.add("cpu", 10, "rms_norm_backward", bind_rms_norm_backward);
   r.add("cpu", 10, "batch_norm", bind_batch_norm);
   r.add("cpu", 10, "batch_norm_backward", bind_batch_norm_backward);
 }

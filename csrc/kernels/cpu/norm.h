@@ -8,7 +8,7 @@ struct LayerNormArgs {  // rows x width; workspace: layer_norm_workspace floats 
   const float *x, *gamma, *beta;
   const float* dy;  // backward only
   float *y, *mean, *rstd;
-  float *dx, *dgamma, *dbeta;
+  float *dx, *dgamma, *dbeta;  // beta, mean and dbeta are layer norm's alone: rms norm subtracts and adds nothing
   int64_t rows, width;
   float eps;
   float* workspace;
@@ -34,6 +34,8 @@ constexpr int64_t batch_norm_workspace(int64_t n, int64_t channels) { return (2 
 struct LayerNormTable {
   void (*forward)(const LayerNormArgs&);
   void (*backward)(const LayerNormArgs&);
+  void (*rms_forward)(const LayerNormArgs&);
+  void (*rms_backward)(const LayerNormArgs&);
 };
 struct BatchNormTable {
   void (*forward)(const BatchNormArgs&);

@@ -52,6 +52,36 @@ void layer_norm_backward(const RunArgs& args, int64_t rows, int64_t width) {
   }
 }
 
+template <class T>
+void rms_norm(const RunArgs& args, int64_t rows, int64_t width, T eps) {
+  const T *x = input<T>(args, 0), *gamma = input<T>(args, 1);
+  T *y = output<T>(args, 0), *rstds = output<T>(args, 1);
+  for (int64_t r = 0; r < rows; ++r, x += width, y += width) {
+    Lanes16<T> squares;
+    for (int64_t i = 0; i < width; ++i) squares.fma(i, x[i], x[i]);
+    const T rstd = T(1) / std::sqrt(squares.sum() / T(width) + eps);
+    for (int64_t i = 0; i < width; ++i) y[i] = (x[i] * rstd) * gamma[i];
+    rstds[r] = rstd;
+  }
+}
+
+template <class T>
+void rms_norm_backward(const RunArgs& args, int64_t rows, int64_t width) {
+  const T *dy = input<T>(args, 0), *x = input<T>(args, 1), *gamma = input<T>(args, 2), *rstd = input<T>(args, 3);
+  T *dx = output<T>(args, 0), *dgamma = output<T>(args, 1);
+  for (int64_t i = 0; i < width; ++i) {
+    Blocks512<T> sum;
+    for (int64_t r = 0; r < rows; ++r) sum.fma(dy[r * width + i], x[r * width + i] * rstd[r]);
+    dgamma[i] = sum.sum();
+  }
+  for (int64_t r = 0; r < rows; ++r, x += width, dy += width, dx += width) {
+    Lanes16<T> sum;
+    for (int64_t i = 0; i < width; ++i) sum.fma(i, dy[i] * gamma[i], x[i] * rstd[r]);
+    const T mean = sum.sum() / T(width);
+    for (int64_t i = 0; i < width; ++i) dx[i] = rstd[r] * (dy[i] * gamma[i] - (x[i] * rstd[r]) * mean);
+  }
+}
+
 struct Channels {  // a tensor as outer x channels x inner
   int64_t outer, channels, inner;
 };
@@ -130,6 +160,23 @@ BoundKernel bind_layer_norm_backward(const KernelSpec& spec) {
   });
 }
 
+BoundKernel bind_rms_norm(const KernelSpec& spec) {
+  return for_float(spec, [&](auto zero) -> BoundKernel {
+    using T = decltype(zero);
+    const Rows s = rows_of(spec.inputs[0].shape, spec.attrs);
+    const T eps = static_cast<T>(spec.attrs.real("eps"));
+    return {[=](const RunArgs& args) { rms_norm<T>(args, s.rows, s.width, eps); }};
+  });
+}
+
+BoundKernel bind_rms_norm_backward(const KernelSpec& spec) {
+  return for_float(spec, [&](auto zero) -> BoundKernel {
+    using T = decltype(zero);
+    const Rows s = rows_of(spec.inputs[0].shape, spec.attrs);
+    return {[=](const RunArgs& args) { rms_norm_backward<T>(args, s.rows, s.width); }};
+  });
+}
+
 BoundKernel bind_batch_norm(const KernelSpec& spec) {
   return for_float(spec, [&](auto zero) -> BoundKernel {
     using T = decltype(zero);
@@ -153,6 +200,8 @@ BoundKernel bind_batch_norm_backward(const KernelSpec& spec) {
 void register_ref_norm(Registry& r) {
   r.add("ref", 0, "layer_norm", bind_layer_norm);
   r.add("ref", 0, "layer_norm_backward", bind_layer_norm_backward);
+  r.add("ref", 0, "rms_norm", bind_rms_norm);
+  r.add("ref", 0, "rms_norm_backward", bind_rms_norm_backward);
   r.add("ref", 0, "batch_norm", bind_batch_norm);
   r.add("ref", 0, "batch_norm_backward", bind_batch_norm_backward);
 }

@@ -213,13 +213,17 @@ def group_norm(
 def rms_norm(
     x: TensorLike, shape: int | Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
-    """x over the root of its mean square along the last axes, then weight (Zhang and Sennrich, 2019)."""
+    """x over the root of its mean square along the last axes, then weight (Zhang and Sennrich, 2019).
+
+    x: (…, *shape); weight: shape. eps is the dtype's machine epsilon where none is given, as in PyTorch."""
     t = _as_float(x)
-    k = 1 if isinstance(shape, int) else len(shape)
+    dims = (shape,) if isinstance(shape, int) else tuple(shape)
+    if t.shape[t.ndim - len(dims) :] != dims:
+        raise ValueError(f"[rms_norm] expected (…, {', '.join(map(str, dims))}), got {t.shape}")
     if eps is None:
         eps = 2.0**-52 if t.dtype is dtype.float64 else 2.0**-23
-    y = t * rsqrt(mean(t * t, tuple(range(-k, 0)), keepdims=True) + eps)
-    return y if weight is None else y * weight
+    scale = full(dims, 1.0, t.dtype) if weight is None else weight
+    return apply("rms_norm", (t, scale), {"dims": len(dims), "eps": float(eps)})[0]
 
 
 def batch_norm(

@@ -26,7 +26,11 @@ bool shares_b(const GemmArgs& g) {
   return g.m >= 96 && g.n >= kPanel && g.k >= 32 && g.m * g.n * g.k >= int64_t{1} << 20;
 }
 
-int64_t cycles(const GemmArgs& g) { return g.batch * g.m * g.n * (g.k + 1) / W; }
+// Few rows wait for B, of which a thread gets some 7 numbers a cycle.
+int64_t cycles(const GemmArgs& g) {
+  const int64_t products = g.batch * g.m * g.n * (g.k + 1) / W;
+  return g.batch == 1 ? max64(products, g.n * g.k / 7) : products;
+}
 
 // A block of C is done: its epilogue, while it is in the cache.
 DLCORE_INLINE void finish(const GemmArgs& g, const float* c, int64_t rows, int64_t cols) {
@@ -187,9 +191,13 @@ void run_parts(const GemmArgs& g) {
   });
 }
 
-// Few rows by a B that stands packed: each panel is read once, from one end to the other.
+// Few rows by a B that stands packed: each panel is read once, from one end to the other. Panels narrow enough that a
+// large B makes work for several threads: it comes too slowly for a tile of 32 columns to wait for its chains.
 int64_t ready_panel(const GemmArgs& g) {
-  return g.m >= kTileRows ? kPanel : wide_panel(static_cast<int>(max64(g.m, 1)));
+  if (g.m >= kTileRows) return kPanel;
+  int64_t columns = wide_panel(static_cast<int>(max64(g.m, 1)));
+  while (columns > kPanel && g.n < 4 * columns && g.n * g.k >= kAlone / 2) columns /= 2;
+  return columns;
 }
 
 void pack_ready(const GemmArgs& g, float* ready) {

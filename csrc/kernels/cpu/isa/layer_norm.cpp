@@ -1,5 +1,6 @@
-// Layer normalisation. Statistics along rows in 16 lanes, two rows at a time so that the chains of additions overlap;
-// sums over rows in blocks of 512, vectors along columns.
+// Layer normalisation, and the root-mean-square norm, which is the same without centre and shift. Statistics along rows
+// in 16 lanes, two rows at a time so that the chains of additions overlap; sums over rows in blocks of 512, vectors
+// along columns.
 #include "base/parallel.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/norm.h"
@@ -20,7 +21,22 @@ int64_t chunk_rows(int64_t width) {
 }
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-template <int R>
+// What is left of x without its mean.
+template <bool Centred>
+DLCORE_INLINE Lanes deviation(Lanes x, Lanes mean) {
+  return Centred ? x - mean : x;
+}
+// h, n columns of it from i on, times gamma and shifted.
+template <bool Centred>
+DLCORE_INLINE Lanes scaled(Lanes h, const LayerNormArgs& a, int64_t i, int n = kLanes) {
+  const Lanes gamma = load16(a.gamma + i, n);
+  if constexpr (Centred)
+    return fma(h, gamma, load16(a.beta + i, n));
+  else
+    return h * gamma;
+}
+
+template <bool Centred, int R>
 DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
   const int64_t width = a.width, full = width / kLanes * kLanes;
   const int tail = (int)(width - full);
@@ -28,61 +44,68 @@ DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
   float* y = a.y + row * width;
   Lanes acc[R];
   float mean[R], rstd[R];
+  if constexpr (Centred) {
 #pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) acc[r] = zero_lanes();
-  for (int64_t i = 0; i < full; i += kLanes)
+    for (int r = 0; r < R; ++r) acc[r] = zero_lanes();
+    for (int64_t i = 0; i < full; i += kLanes)
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      acc[r] = acc[r] + load16(x + r * width + i);
-    }
+      for (int r = 0; r < R; ++r) {
+        acc[r] = acc[r] + load16(x + r * width + i);
+      }
+  }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    if (tail) acc[r] = acc[r] + load16(x + r * width + full, tail);
-    mean[r] = tree_sum(acc[r]) / (float)width;
+    mean[r] = 0.0f;
+    if constexpr (Centred) {
+      if (tail) acc[r] = acc[r] + load16(x + r * width + full, tail);
+      a.mean[row + r] = mean[r] = tree_sum(acc[r]) / (float)width;
+    }
     acc[r] = zero_lanes();
   }
   for (int64_t i = 0; i < full; i += kLanes)
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       __builtin_prefetch(x + (R + r) * width + i, 0, 2);  // the next rows; the first-level cache is full
-      const Lanes d = load16(x + r * width + i) - splat16(mean[r]);
+      const Lanes d = deviation<Centred>(load16(x + r * width + i), splat16(mean[r]));
       acc[r] = fma(d, d, acc[r]);
     }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     if (tail) {
-      const Lanes d = first_of(tail, load16(x + r * width + full, tail) - splat16(mean[r]), zero_lanes());
-      acc[r] = fma(d, d, acc[r]);
+      const Lanes d = deviation<Centred>(load16(x + r * width + full, tail), splat16(mean[r]));
+      const Lanes kept = first_of(tail, d, zero_lanes());
+      acc[r] = fma(kept, kept, acc[r]);
     }
-    rstd[r] = 1.0f / __builtin_sqrtf(tree_sum(acc[r]) / (float)width + a.eps);
-    a.mean[row + r] = mean[r];
-    a.rstd[row + r] = rstd[r];
+    a.rstd[row + r] = rstd[r] = 1.0f / __builtin_sqrtf(tree_sum(acc[r]) / (float)width + a.eps);
   }
   // Row by row: a store whose address is a load's modulo 4096 would hold the load up.
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r, x += width, y += width) {
     const Lanes m = splat16(mean[r]), s = splat16(rstd[r]);
     for (int64_t i = 0; i < full; i += kLanes) {
-      store16(y + i, fma((load16(x + i) - m) * s, load16(a.gamma + i), load16(a.beta + i)));
+      const Lanes h = deviation<Centred>(load16(x + i), m) * s;
+      store16(y + i, scaled<Centred>(h, a, i));
     }
-    if (tail)
-      store16(y + full,
-              fma((load16(x + full, tail) - m) * s, load16(a.gamma + full, tail), load16(a.beta + full, tail)), tail);
+    if (tail) {
+      const Lanes h = deviation<Centred>(load16(x + full, tail), m) * s;
+      store16(y + full, scaled<Centred>(h, a, full, tail), tail);
+    }
   }
 }
 
+template <bool Centred>
 void forward(const LayerNormArgs& a) {
   const int64_t step = chunk_rows(a.width);
   auto body = [&](int64_t chunk) {
     int64_t row = chunk * step;
     const int64_t end = smaller(row + step, a.rows);
-    for (; row + kGroup <= end; row += kGroup) forward_rows<kGroup>(a, row);
-    for (; row < end; ++row) forward_rows<1>(a, row);
+    for (; row + kGroup <= end; row += kGroup) forward_rows<Centred, kGroup>(a, row);
+    for (; row < end; ++row) forward_rows<Centred, 1>(a, row);
   };
   parallel_for((a.rows + step - 1) / step, a.rows * (a.width + 32), body);
 }
 
-template <int R>
+template <bool Centred, int R>
 DLCORE_INLINE void dx_rows(const LayerNormArgs& a, int64_t row) {
   const int64_t width = a.width, full = width / kLanes * kLanes;
   const int tail = (int)(width - full);
@@ -92,7 +115,7 @@ DLCORE_INLINE void dx_rows(const LayerNormArgs& a, int64_t row) {
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     g_sum[r] = gh_sum[r] = zero_lanes();
-    mean[r] = splat16(a.mean[row + r]);
+    mean[r] = Centred ? splat16(a.mean[row + r]) : zero_lanes();
     rstd[r] = splat16(a.rstd[row + r]);
   }
   for (int64_t i = 0; i < full; i += kLanes) {
@@ -100,19 +123,19 @@ DLCORE_INLINE void dx_rows(const LayerNormArgs& a, int64_t row) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const Lanes g = load16(dy + r * width + i) * gamma;
-      g_sum[r] = g_sum[r] + g;
-      gh_sum[r] = fma(g, (load16(x + r * width + i) - mean[r]) * rstd[r], gh_sum[r]);
+      if constexpr (Centred) g_sum[r] = g_sum[r] + g;
+      gh_sum[r] = fma(g, deviation<Centred>(load16(x + r * width + i), mean[r]) * rstd[r], gh_sum[r]);
     }
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     if (tail) {
       const Lanes g = load16(dy + r * width + full, tail) * load16(a.gamma + full, tail);
-      const Lanes h = (load16(x + r * width + full, tail) - mean[r]) * rstd[r];
-      g_sum[r] = g_sum[r] + g;
+      const Lanes h = deviation<Centred>(load16(x + r * width + full, tail), mean[r]) * rstd[r];
+      if constexpr (Centred) g_sum[r] = g_sum[r] + g;
       gh_sum[r] = fma(g, first_of(tail, h, zero_lanes()), gh_sum[r]);
     }
-    ga[r] = splat16(tree_sum(g_sum[r]) / (float)width);
+    if constexpr (Centred) ga[r] = splat16(tree_sum(g_sum[r]) / (float)width);
     gb[r] = splat16(tree_sum(gh_sum[r]) / (float)width);
   }
 #pragma GCC unroll 4
@@ -121,24 +144,26 @@ DLCORE_INLINE void dx_rows(const LayerNormArgs& a, int64_t row) {
       __builtin_prefetch(x + kAhead + i, 0, 2);
       __builtin_prefetch(dy + kAhead + i, 0, 2);
       __builtin_prefetch(dx + kAhead + i, 1, 2);
-      const Lanes g = load16(dy + i) * load16(a.gamma + i), h = (load16(x + i) - mean[r]) * rstd[r];
-      store16(dx + i, rstd[r] * ((g - ga[r]) - h * gb[r]));
+      const Lanes g = load16(dy + i) * load16(a.gamma + i);
+      const Lanes h = deviation<Centred>(load16(x + i), mean[r]) * rstd[r];
+      store16(dx + i, rstd[r] * (deviation<Centred>(g, ga[r]) - h * gb[r]));
     }
     if (tail) {
       const Lanes g = load16(dy + full, tail) * load16(a.gamma + full, tail);
-      const Lanes h = (load16(x + full, tail) - mean[r]) * rstd[r];
-      store16(dx + full, rstd[r] * ((g - ga[r]) - h * gb[r]), tail);
+      const Lanes h = deviation<Centred>(load16(x + full, tail), mean[r]) * rstd[r];
+      store16(dx + full, rstd[r] * (deviation<Centred>(g, ga[r]) - h * gb[r]), tail);
     }
   }
 }
 
+template <bool Centred>
 void dx_range(const LayerNormArgs& a, int64_t row, int64_t end) {
-  for (; row + 2 <= end; row += 2) dx_rows<2>(a, row);
-  for (; row < end; ++row) dx_rows<1>(a, row);
+  for (; row + 2 <= end; row += 2) dx_rows<Centred, 2>(a, row);
+  for (; row < end; ++row) dx_rows<Centred, 1>(a, row);
 }
 
 // Goes on with the chains of columns [c, c + n), n <= 16 L, over rows [row, end).
-template <int L>
+template <bool Centred, int L>
 DLCORE_INLINE void add_rows(const LayerNormArgs& a, int64_t row, int64_t end, int64_t c, int n, float* gamma_sum,
                             float* beta_sum) {
   Lanes g[L], b[L];
@@ -147,39 +172,41 @@ DLCORE_INLINE void add_rows(const LayerNormArgs& a, int64_t row, int64_t end, in
   for (int l = 0; l < L; ++l) {
     have[l] = n - l * kLanes < kLanes ? n - l * kLanes : kLanes;
     g[l] = load16(gamma_sum + c + l * kLanes, have[l]);
-    b[l] = load16(beta_sum + c + l * kLanes, have[l]);
+    b[l] = Centred ? load16(beta_sum + c + l * kLanes, have[l]) : zero_lanes();
   }
   for (; row < end; ++row) {
     const float *x = a.x + row * a.width + c, *dy = a.dy + row * a.width + c;
-    const Lanes mean = splat16(a.mean[row]), rstd = splat16(a.rstd[row]);
+    const Lanes mean = Centred ? splat16(a.mean[row]) : zero_lanes(), rstd = splat16(a.rstd[row]);
 #pragma GCC unroll 4
     for (int l = 0; l < L; ++l) {
       const bool whole = L > 1;  // strips of more than one vector are whole
       const Lanes d = whole ? load16(dy + l * kLanes) : load16(dy, have[l]);
       const Lanes v = whole ? load16(x + l * kLanes) : load16(x, have[l]);
-      g[l] = fma(d, (v - mean) * rstd, g[l]);
-      b[l] = b[l] + d;
+      g[l] = fma(d, deviation<Centred>(v, mean) * rstd, g[l]);
+      if constexpr (Centred) b[l] = b[l] + d;
     }
   }
 #pragma GCC unroll 4
   for (int l = 0; l < L; ++l) {
     store16(gamma_sum + c + l * kLanes, g[l], have[l]);
-    store16(beta_sum + c + l * kLanes, b[l], have[l]);
+    if constexpr (Centred) store16(beta_sum + c + l * kLanes, b[l], have[l]);
   }
 }
 
+template <bool Centred>
 void sum_range(const LayerNormArgs& a, int64_t row, int64_t end, int64_t c, int64_t c_end, float* gamma_sum,
                float* beta_sum) {
   constexpr int kMany = kParts == 1 ? 4 : 2;
   for (; c + kMany * kLanes <= c_end; c += kMany * kLanes)
-    add_rows<kMany>(a, row, end, c, kMany * kLanes, gamma_sum, beta_sum);
-  for (; c < c_end; c += kLanes) add_rows<1>(a, row, end, c, (int)smaller(c_end - c, kLanes), gamma_sum, beta_sum);
+    add_rows<Centred, kMany>(a, row, end, c, kMany * kLanes, gamma_sum, beta_sum);
+  for (; c < c_end; c += kLanes) add_rows<Centred, 1>(a, row, end, c, (int)smaller(c_end - c, kLanes), gamma_sum, beta_sum);
 }
 
 void clear(float* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = 0.0f;
 }
 
+template <bool Centred>
 void backward(const LayerNormArgs& a) {
   const int64_t width = a.width, blocks = blocks_of(a.rows), step = chunk_rows(width);
   const auto gamma_sum = [&](int64_t block) { return a.workspace + 2 * block * width; };
@@ -192,8 +219,8 @@ void backward(const LayerNormArgs& a) {
       const int64_t fit = kL1Elements / (2 * width + 1), some = fit < 4 ? 4 : fit;
       for (int64_t row = block * kBlockRows; row < end; row += some) {
         const int64_t stop = smaller(row + some, end);
-        dx_range(a, row, stop);
-        sum_range(a, row, stop, 0, width, gamma_sum(block), beta_sum(block));
+        dx_range<Centred>(a, row, stop);
+        sum_range<Centred>(a, row, stop, 0, width, gamma_sum(block), beta_sum(block));
       }
     };
     parallel_for(blocks, 2 * cycles, body);
@@ -201,24 +228,27 @@ void backward(const LayerNormArgs& a) {
     const int64_t strips = (width + kStrip - 1) / kStrip;
     auto sums = [&](int64_t chunk) {
       const int64_t block = chunk / strips, c = chunk % strips * kStrip;
-      sum_range(a, block * kBlockRows, smaller((block + 1) * kBlockRows, a.rows), c, smaller(c + kStrip, width),
+      sum_range<Centred>(a, block * kBlockRows, smaller((block + 1) * kBlockRows, a.rows), c, smaller(c + kStrip, width),
                 gamma_sum(block), beta_sum(block));
     };
     parallel_for(blocks * strips, cycles, sums);
-    auto dxs = [&](int64_t chunk) { dx_range(a, chunk * step, smaller((chunk + 1) * step, a.rows)); };
+    auto dxs = [&](int64_t chunk) { dx_range<Centred>(a, chunk * step, smaller((chunk + 1) * step, a.rows)); };
     parallel_for((a.rows + step - 1) / step, cycles, dxs);
   }
-  for (int64_t c = 0; c < width; ++c) a.dgamma[c] = a.dbeta[c] = 0.0f;
-  for (int64_t block = 0; block < blocks; ++block)
-    for (int64_t c = 0; c < width; ++c) {
-      const float g = gamma_sum(block)[c], b = beta_sum(block)[c];
-      a.dgamma[c] = block == 0 ? g : a.dgamma[c] + g;
-      a.dbeta[c] = block == 0 ? b : a.dbeta[c] + b;
-    }
+  const auto add_up = [&](float* total, float* first) {
+    for (int64_t c = 0; c < width; ++c) total[c] = 0.0f;
+    for (int64_t block = 0; block < blocks; ++block)
+      for (int64_t c = 0; c < width; ++c) {
+        const float part = first[2 * block * width + c];
+        total[c] = block == 0 ? part : total[c] + part;
+      }
+  };
+  add_up(a.dgamma, gamma_sum(0));
+  if constexpr (Centred) add_up(a.dbeta, beta_sum(0));
 }
 
 }  // namespace
 
-const LayerNormTable layer_norm_table = {forward, backward};
+const LayerNormTable layer_norm_table = {forward<true>, backward<true>, forward<false>, backward<false>};
 
 }  // namespace dlcore::DLCORE_ISA

@@ -180,7 +180,7 @@ void max_forward(const PoolArgs& a, const float* x, float* y, int32_t* index) {
   const int64_t units = (a.nhwc ? a.n : a.n * a.c) * a.oh;
   if (row == 0 || units == 0) return;
   MaxJob job{a, x, y, index, units, larger(1, kChunkElements / row)};
-  parallel_for(ceil_div(units, job.per_chunk), units * row * a.kh * a.kw / 2, a.nhwc ? max_nhwc_chunk : max_nchw_chunk,
+  parallel_for(ceil_div(units, job.per_chunk), units * row * a.kh * a.kw / 3, a.nhwc ? max_nhwc_chunk : max_nchw_chunk,
                &job);
 }
 
