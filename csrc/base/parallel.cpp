@@ -26,6 +26,9 @@ constexpr int kSpins = 12000;
 // Below this (about 8 microseconds) a second thread cannot help.
 constexpr int64_t kSmallWork = 25000;
 
+// Chunks are dealt out in as many stretches as threads work, up to this many.
+constexpr int kMaxStretches = 64;
+
 thread_local bool t_inside = false;
 
 void relax() {
@@ -65,10 +68,17 @@ class Pool {
     pending_.store(static_cast<uint32_t>(chunks), std::memory_order_relaxed);
     helpers_.store(helpers, std::memory_order_relaxed);
     const uint32_t job = job_.load(std::memory_order_relaxed) + 1;
-    cursor_.store(uint64_t{job} << 32 | static_cast<uint32_t>(chunks), std::memory_order_release);
+    const int stretches = std::min(helpers + 1, kMaxStretches);
+    stretches_.store(stretches, std::memory_order_relaxed);
+    for (int i = 0; i < stretches; ++i) {
+      Stretch& stretch = stretch_[i];
+      stretch.end = chunks * (i + 1) / stretches;
+      const int64_t size = stretch.end - chunks * i / stretches;
+      stretch.cursor.store(uint64_t{job} << 32 | static_cast<uint32_t>(size), std::memory_order_release);
+    }
     job_.store(job, std::memory_order_release);
     job_.notify_all();
-    drain();
+    drain(0);
     for (uint32_t left; (left = pending_.load(std::memory_order_acquire)) != 0;) await_change(pending_, left);
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     return true;
@@ -78,23 +88,36 @@ class Pool {
   void unlock() { busy_.unlock(); }
 
  private:
+  // The cursor holds the job's number and how many chunks of the stretch are not yet taken; whoever lowers it owns a
+  // chunk, and the job cannot end, nor its fields change, before that chunk is done. A late thread sees another number
+  // and takes nothing stale.
+  struct alignas(64) Stretch {
+    std::atomic<uint64_t> cursor{0};
+    int64_t end = 0;
+  };
+
   void work(int index) {
     t_inside = true;
     for (uint32_t seen = 0;;) {
       await_change(job_, seen);
       seen = job_.load(std::memory_order_acquire);
-      if (index < helpers_.load(std::memory_order_relaxed)) drain();
+      if (index < helpers_.load(std::memory_order_relaxed)) drain(index + 1);
     }
   }
 
-  // The cursor holds the job's number and how many chunks are not yet taken; whoever lowers it owns a chunk, and the
-  // job cannot end, nor its fields change, before that chunk is done. A late thread sees another number and takes
-  // nothing stale.
-  void drain() {
-    uint64_t c = cursor_.load(std::memory_order_acquire);
+  // Each thread begins with the same stretch of the chunks every time, so that what it wrote for one operation is near
+  // when it reads it for the next; then it helps with the others'.
+  void drain(int first) {
+    const int stretches = stretches_.load(std::memory_order_relaxed);
+    for (int i = 0; i < stretches; ++i) drain(stretch_[(first + i) % stretches]);
+  }
+
+  void drain(Stretch& stretch) {
+    uint64_t c = stretch.cursor.load(std::memory_order_acquire);
     while (const uint32_t left = static_cast<uint32_t>(c)) {
-      if (!cursor_.compare_exchange_weak(c, c - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-      const int64_t chunk = chunks_ - left;
+      if (!stretch.cursor.compare_exchange_weak(c, c - 1, std::memory_order_acq_rel, std::memory_order_acquire))
+        continue;
+      const int64_t chunk = stretch.end - left;
       try {
         fn_(context_, chunk);
       } catch (...) {
@@ -105,7 +128,7 @@ class Pool {
         }
       }
       if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
-      c = cursor_.load(std::memory_order_acquire);
+      c = stretch.cursor.load(std::memory_order_acquire);
     }
   }
 
@@ -114,7 +137,8 @@ class Pool {
   ChunkFn fn_ = nullptr;
   void* context_ = nullptr;
   int64_t chunks_ = 0;
-  std::atomic<uint64_t> cursor_{0};
+  Stretch stretch_[kMaxStretches];
+  std::atomic<int> stretches_{1};
   std::atomic<uint32_t> job_{0}, pending_{0};
   std::atomic<int> helpers_{0};
   std::mutex failure_mutex_;
