@@ -36,7 +36,8 @@ struct Job {
     block = block_tiles<M>(s);
     blocks = (s.tiles() + block - 1) / block;
     panels = (s.co + kChannels - 1) / kChannels;
-    by_panel = blocks <= 2;
+    by_panel = blocks == 1 || (blocks == 2 && panels > 2);
+    if (blocks == 2) block = (s.tiles() + 1) / 2;
     const int64_t chunks = by_panel ? panels : blocks;
     slots = chunks < kSlots ? chunks : kSlots;
     u_panel = kPoints<M> * s.ci * kChannels;
