@@ -50,8 +50,8 @@ Ids decompose_fused(Builder& b, const Node& n) {
   return outputs;
 }
 
-// A product and the tile program over its result: what the epilogue pass makes.
-constexpr size_t kProductInputs = 2, kMostExtras = 8;
+// A product or a norm and the tile program over its result: what the epilogue pass makes.
+constexpr size_t kMostExtras = 8;
 
 Attrs without_code(const Attrs& attrs) {
   Attrs kept;
@@ -61,6 +61,7 @@ Attrs without_code(const Attrs& attrs) {
 }
 
 std::string_view product_of(std::string_view op) { return op.substr(0, op.size() - 6); }  // "_fused"
+size_t own_inputs(std::string_view op) { return static_cast<size_t>(get_op(product_of(op)).min_inputs); }
 
 template <OpName kName>
 Types infer_product(std::span<const TensorType> inputs, const Attrs& attrs) {
@@ -68,10 +69,11 @@ Types infer_product(std::span<const TensorType> inputs, const Attrs& attrs) {
   const auto check = [&](bool ok, auto... message) {
     if (!ok) fail(ErrorKind::Value, "[", name.view(), "] ", message...);
   };
-  const TensorType made =
-      infer_types(get_op(product_of(name.view())), inputs.subspan(0, kProductInputs), without_code(attrs))[0];
+  const size_t own = own_inputs(name.view());
+  const Types all = infer_types(get_op(product_of(name.view())), inputs.subspan(0, own), without_code(attrs));
+  const TensorType made = all[0];
   check(made.dtype == DType::F32, "wants float32, got ", to_string(made));
-  for (size_t i = kProductInputs; i < inputs.size(); ++i) {
+  for (size_t i = own; i < inputs.size(); ++i) {
     const TensorType& t = inputs[i];
     const int64_t n = numel(t.shape);
     const bool fits = t.shape == made.shape || n == 1 ||
@@ -80,23 +82,29 @@ Types infer_product(std::span<const TensorType> inputs, const Attrs& attrs) {
     check(t.dtype == DType::F32 && fits, "input ", i, " should be one number, a last axis or a whole of ",
           to_string(made), ", got ", to_string(t));
   }
-  const TileProgram program = parse_tile_code(attrs.text("code"), static_cast<int>(inputs.size() - kProductInputs + 1));
-  return Types(program.outputs.size(), made);
+  const TileProgram program = parse_tile_code(attrs.text("code"), static_cast<int>(inputs.size() - own + 1));
+  Types types(program.outputs.size(), made);
+  types.insert(types.end(), all.begin() + 1, all.end());
+  return types;
 }
 
 Ids decompose_product(Builder& b, const Node& n) {
-  Ids inputs{b.op(product_of(n.op), {n.inputs[0], n.inputs[1]}, without_code(n.attrs))};
-  inputs.insert(inputs.end(), n.inputs.begin() + kProductInputs, n.inputs.end());
-  return b.ops("fused", std::move(inputs), {{"code", n.attrs.text("code")}});
+  const auto rest = n.inputs.begin() + static_cast<std::ptrdiff_t>(own_inputs(n.op));
+  const Ids made = b.ops(product_of(n.op), {n.inputs.begin(), rest}, without_code(n.attrs));
+  Ids inputs{made[0]};
+  inputs.insert(inputs.end(), rest, n.inputs.end());
+  Ids outputs = b.ops("fused", std::move(inputs), {{"code", n.attrs.text("code")}});
+  outputs.insert(outputs.end(), made.begin() + 1, made.end());
+  return outputs;
 }
 
 template <OpName kName>
-void register_product() {
+void register_product(int inputs) {
   static constexpr OpName name = kName;
   OpDef def;
   def.name = name.view();
-  def.min_inputs = kProductInputs;
-  def.max_inputs = kProductInputs + kMostExtras;
+  def.min_inputs = inputs;
+  def.max_inputs = inputs + static_cast<int>(kMostExtras);
   def.infer = infer_product<kName>;
   def.decompose = decompose_as<decompose_product>;
   register_op(std::move(def));
@@ -105,9 +113,13 @@ void register_product() {
 }  // namespace
 
 void register_fused_ops() {
-  register_product<"matmul_fused">();
-  register_product<"conv2d_fused">();
-  register_product<"conv3d_fused">();
+  register_product<"matmul_fused">(2);
+  register_product<"conv2d_fused">(2);
+  register_product<"conv3d_fused">(2);
+  register_product<"layer_norm_fused">(3);
+  register_product<"rms_norm_fused">(2);
+  register_product<"batch_norm_fused">(3);
+  register_product<"group_norm_fused">(3);
   OpDef fused = define_composite<"fused", infer_fused, decompose_fused>(1, kElementwise);
   fused.max_inputs = -1;
   register_op(std::move(fused));

@@ -1,5 +1,5 @@
-// Layer, root-mean-square and batch normalisation. Their backward ops take the statistics as inputs of their own, so that a derivative of
-// the derivative reaches x through the statistics too: grad accepts gradients on every output.
+// Layer, root-mean-square and batch normalisation. Their backward ops take the statistics as inputs of their own, so
+// that a derivative of the derivative reaches x through the statistics too: grad accepts gradients on every output.
 #include "ops/define.h"
 
 namespace dlcore {

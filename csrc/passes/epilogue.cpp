@@ -1,6 +1,6 @@
-// A product and the element-wise work that alone reads its result become one node: bias, activation and residual are
-// applied while the result is in the cache. Measured, this is worth little (docs/performance.md), and nothing behind
-// the gradient of a convolution's input, whose mask is as large as itself: that stays apart.
+// A product or a norm and the element-wise work that alone reads its result become one node: bias, activation and
+// residual are applied while the result is in the cache. Measured, this is worth little (docs/performance.md), and
+// nothing behind the gradient of a convolution's input, whose mask is as large as itself: that stays apart.
 #include <algorithm>
 
 #include "passes/passes.h"
@@ -20,7 +20,8 @@ bool is_single(const Node& n) {
 }
 
 bool is_product(const Node& n) {
-  return n.op == "matmul" || ((n.op == "conv2d" || n.op == "conv3d") && n.attrs.text("layout").back() == 'c');
+  return n.op == "matmul" || n.op == "layer_norm" || n.op == "rms_norm" || n.op == "batch_norm" ||
+         n.op == "group_norm" || ((n.op == "conv2d" || n.op == "conv3d") && n.attrs.text("layout").back() == 'c');
 }
 
 // Whether an operand is of the result's shape, one number, or repeats along the last axis.
@@ -37,38 +38,45 @@ class Joiner {
 
   Graph run() {
     std::vector<char> taken(g_.nodes.size(), 0);
+    std::vector<NodeId> behind(g_.nodes.size(), kNone);  // of a taken product
     for (size_t i = 0; i < g_.nodes.size(); ++i) {
       const NodeId p = product_for(g_.nodes[i]);
       if (p == kNone || taken[static_cast<size_t>(p)]) continue;
       taken[static_cast<size_t>(p)] = 1;
       product_[i] = p;
+      behind[static_cast<size_t>(p)] = static_cast<NodeId>(i);
     }
+    // A norm's statistics may be wanted before its result: the two stand where the norm stood.
     Rewrite r(g_);
     for (size_t i = 0; i < g_.nodes.size(); ++i) {
-      if (taken[i]) continue;
-      if (product_[i] == kNone)
-        r.keep(g_.nodes[i]);
-      else
-        join(r, g_.nodes[i], g_.nodes[static_cast<size_t>(product_[i])]);
+      const Node& n = g_.nodes[i];
+      if (taken[i] && n.outputs.size() > 1)
+        join(r, g_.nodes[static_cast<size_t>(behind[i])], n);
+      else if (!taken[i] && product_[i] == kNone)
+        r.keep(n);
+      else if (!taken[i] && g_.nodes[static_cast<size_t>(product_[i])].outputs.size() == 1)
+        join(r, n, g_.nodes[static_cast<size_t>(product_[i])]);
     }
     return r.finish();
   }
 
  private:
-  // The product whose result this element-wise node alone reads.
+  // The product whose result this element-wise node alone reads; the last of several.
   NodeId product_for(const Node& n) const {
     if ((n.op != "fused" && !is_single(n)) || n.outputs.empty()) return kNone;
     const TensorType& type = g_.type(n.outputs[0]);
     if (type.dtype != DType::F32 || n.inputs.size() > kMostExtras + 1) return kNone;
-    NodeId found = kNone;
+    NodeId found = kNone, last = kNone;  // the last node that this one reads from
     for (ValueId v : n.inputs) {
       if (g_.dtype(v) != DType::F32 || !fits(g_.shape(v), type.shape)) return kNone;
       const NodeId p = g_.values[static_cast<size_t>(v)].producer;
-      if (p == kNone || found != kNone || g_.shape(v) != type.shape || !is_product(g_.nodes[static_cast<size_t>(p)]))
-        continue;
+      last = std::max(last, p);
+      if (p <= found || g_.shape(v) != type.shape || !is_product(g_.nodes[static_cast<size_t>(p)])) continue;
+      if (g_.nodes[static_cast<size_t>(p)].outputs[0] != v) continue;
       if (uses_[static_cast<size_t>(v)] == static_cast<int>(std::count(n.inputs.begin(), n.inputs.end(), v))) found = p;
     }
-    return found;
+    const bool alone = found == kNone || g_.nodes[static_cast<size_t>(found)].outputs.size() == 1;
+    return alone || found == last ? found : kNone;
   }
 
   void join(Rewrite& r, const Node& n, const Node& product) const {
@@ -87,8 +95,10 @@ class Joiner {
       both.inputs.push_back(r(n.inputs[i]));
     }
     both.attrs.set("code", n.op == "fused" ? renamed(n.attrs.text("code"), name) : single(n.op, name));
-    const std::vector<ValueId> made = r.to.add_node(std::move(both), types_of(g_, n.outputs));
-    for (size_t i = 0; i < made.size(); ++i) r.set(n.outputs[i], made[i]);
+    std::vector<ValueId> outputs = n.outputs;
+    outputs.insert(outputs.end(), product.outputs.begin() + 1, product.outputs.end());
+    const std::vector<ValueId> made = r.to.add_node(std::move(both), types_of(g_, outputs));
+    for (size_t i = 0; i < made.size(); ++i) r.set(outputs[i], made[i]);
   }
 
   static std::string single(const std::string& op, const std::vector<int>& name) {

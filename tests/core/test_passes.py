@@ -258,6 +258,25 @@ def test_an_epilogue_has_the_derivative_of_its_parts() -> None:
         np.testing.assert_array_equal(a, b2)
 
 
+def test_a_norm_takes_the_activation_and_the_residual_behind_it() -> None:
+    """Its statistics are read before the activation, and the residual comes from another norm."""
+    g = _core.Graph()
+    x, s = g.input("x", "f32", [4, 5, 6, 8]), g.input("s", "f32", [4, 5, 6, 8])
+    gain, shift = g.input("gain", "f32", [8]), g.input("shift", "f32", [8])
+    y, mean, var = g.emit("batch_norm", [x, gain, shift], {"axis": 3, "eps": 1e-5})
+    other = g.emit("batch_norm", [s, gain, shift], {"axis": 3, "eps": 1e-5})[0]
+    g.output("statistics", emit(g, "sub", mean, emit(g, "sqrt", var)))
+    g.output("y", emit(g, "relu", emit(g, "add", y, other)))
+    joined = g.optimize(["fuse", "epilogue"])
+    assert sorted(ops(joined)) == ["batch_norm", "batch_norm_fused", "fused"]
+    rng = np.random.default_rng(0)
+    data = [_core.Tensor.from_numpy(rng.standard_normal(s).astype(np.float32)) for s in [(4, 5, 6, 8)] * 2 + [(8,)] * 2]
+    want = _core.Program(g, passes=[], backend="ref").run(data)
+    for backend in ("ref", "cpu"):
+        for a, b in zip(want, _core.Program(joined, passes=[], backend=backend).run(data), strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
 def test_signals_stay_channels_last_as_images_of_height_one() -> None:
     """Convolutions of signals with what stands between them: one transpose in, one out, and one kernel a layer."""
     g = _core.Graph()

@@ -444,6 +444,14 @@ case(
     padding=[0, 0, 1, 1, 1, 1], dilation=[1] * 3, groups=1, layout="ndhwc", code=_CODE, tolerance=1e-5,
 )  # fmt: skip
 
+for _op, _x, _size, _more in (
+    ("layer_norm", (6, 33), (33,), {"dims": 1}), ("rms_norm", (500, 40), (40,), {"dims": 1}),
+    ("batch_norm", (7, 5, 6, 37), (37,), {"axis": 3}), ("batch_norm", (3, 20, 5, 7), (20,), {"axis": 1}),
+    ("group_norm", (3, 6, 5, 7), (6,), {"groups": 2}),
+):  # fmt: skip
+    _own = (_x, _size) if _op == "rms_norm" else (_x, _size, _size)
+    case(f"{_op}_fused", *_own, (_x[-1],), (), _x, **_more, eps=1e-5, code=_CODE, tolerance=3e-5)
+
 # Pooling.
 for _layout in ("nchw", "nhwc"):
     for _shape, _k, _s, _p, _ceil in (

@@ -335,11 +335,12 @@ BoundKernel bind_full(const KernelSpec& spec) {
 const TileTable& cpu::tile_kernels() { return tiles(); }
 std::shared_ptr<const TilePlan> cpu::plan_fused(const KernelSpec& spec) { return FusedBinder(spec).plan(); }
 
-cpu::EpilogueRun::EpilogueRun(const TilePlan* plan, const TileTable& table, const RunArgs& args, void* workspace)
+cpu::EpilogueRun::EpilogueRun(const TilePlan* plan, const TileTable& table, const RunArgs& args, void* workspace,
+                              int own)
     : epilogue_{table.range, plan, in_, args.out, static_cast<const char*>(workspace)} {
   if (!plan) return;
   in_[0] = args.out[0];
-  for (int i = 1; i < plan->inputs; ++i) in_[i] = args.in[1 + i];
+  for (int i = 1; i < plan->inputs; ++i) in_[i] = args.in[own - 1 + i];
   if (plan->total > 0) table.expand(*plan, in_, static_cast<char*>(workspace));
 }
 

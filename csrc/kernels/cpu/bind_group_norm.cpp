@@ -2,6 +2,7 @@
 #include "kernels/registry.h"
 
 #if defined(__x86_64__)
+#include "kernels/cpu/bind_epilogue.h"
 #include "kernels/cpu/group_norm.h"
 #endif
 
@@ -32,21 +33,24 @@ GroupNormArgs base_args(const KernelSpec& spec) {
   return a;
 }
 
-BoundKernel bind_group_norm(const KernelSpec& spec) {
+BoundKernel bind_group_norm(const KernelSpec& spec, const cpu::Behind& behind) {
   const GroupNormTable* kernels = table(spec);
   if (!kernels) return {};
   GroupNormArgs base = base_args(spec);
   base.eps = static_cast<float>(spec.attrs.real("eps"));
-  return {[run = kernels->forward, base](const RunArgs& args) {
-    GroupNormArgs a = base;
-    a.x = input(args, 0);
-    a.gamma = input(args, 1);
-    a.beta = input(args, 2);
-    a.y = output(args, 0);
-    a.mean = output(args, 1);
-    a.rstd = output(args, 2);
-    run(a);
-  }};
+  return {[run = kernels->forward, behind, base](const RunArgs& args) {
+            const auto then = behind.bind(args);
+            GroupNormArgs a = base;
+            a.x = input(args, 0);
+            a.gamma = input(args, 1);
+            a.beta = input(args, 2);
+            a.y = output(args, 0);
+            a.mean = output(args, behind.results);
+            a.rstd = output(args, behind.results + 1);
+            a.epilogue = then.get();
+            run(a);
+          },
+          behind.workspace()};
 }
 
 BoundKernel bind_group_norm_backward(const KernelSpec& spec) {
@@ -72,7 +76,8 @@ BoundKernel bind_group_norm_backward(const KernelSpec& spec) {
 }  // namespace
 
 void register_cpu_group_norm(Registry& r) {
-  r.add("cpu", 10, "group_norm", bind_group_norm);
+  r.add("cpu", 10, "group_norm", cpu::bind_alone<bind_group_norm>);
+  r.add("cpu", 10, "group_norm_fused", cpu::bind_with_epilogue<bind_group_norm>);
   r.add("cpu", 10, "group_norm_backward", bind_group_norm_backward);
 }
 #else

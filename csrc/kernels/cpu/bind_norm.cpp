@@ -2,6 +2,7 @@
 #include "kernels/registry.h"
 
 #if defined(__x86_64__)
+#include "kernels/cpu/bind_epilogue.h"
 #include "kernels/cpu/norm.h"
 #endif
 
@@ -9,6 +10,8 @@ namespace dlcore {
 
 #if defined(__x86_64__)
 namespace {
+
+using cpu::Behind, cpu::bind_alone, cpu::bind_with_epilogue;
 
 bool serves(const KernelSpec& spec) {
   if (current_isa() == Isa::Ref) return false;
@@ -36,19 +39,22 @@ LayerNormArgs layer_norm_args(const KernelSpec& spec) {
   return a;
 }
 
-BoundKernel bind_layer_norm(const KernelSpec& spec) {
+BoundKernel bind_layer_norm(const KernelSpec& spec, const Behind& behind) {
   if (!serves(spec)) return {};
   const auto run = (current_isa() == Isa::Avx512 ? avx512::layer_norm_table : avx2::layer_norm_table).forward;
-  return {[run, base = layer_norm_args(spec)](const RunArgs& args) {
-    LayerNormArgs a = base;
-    a.x = input(args, 0);
-    a.gamma = input(args, 1);
-    a.beta = input(args, 2);
-    a.y = output(args, 0);
-    a.mean = output(args, 1);
-    a.rstd = output(args, 2);
-    run(a);
-  }};
+  return {[run, behind, base = layer_norm_args(spec)](const RunArgs& args) {
+            const auto then = behind.bind(args);
+            LayerNormArgs a = base;
+            a.x = input(args, 0);
+            a.gamma = input(args, 1);
+            a.beta = input(args, 2);
+            a.y = output(args, 0);
+            a.mean = output(args, behind.results);
+            a.rstd = output(args, behind.results + 1);
+            a.epilogue = then.get();
+            run(a);
+          },
+          behind.workspace()};
 }
 
 BoundKernel bind_layer_norm_backward(const KernelSpec& spec) {
@@ -71,17 +77,20 @@ BoundKernel bind_layer_norm_backward(const KernelSpec& spec) {
           sizeof(float) * static_cast<size_t>(layer_norm_workspace(base.rows, base.width))};
 }
 
-BoundKernel bind_rms_norm(const KernelSpec& spec) {
+BoundKernel bind_rms_norm(const KernelSpec& spec, const Behind& behind) {
   if (!serves(spec)) return {};
   const auto run = (current_isa() == Isa::Avx512 ? avx512::layer_norm_table : avx2::layer_norm_table).rms_forward;
-  return {[run, base = layer_norm_args(spec)](const RunArgs& args) {
-    LayerNormArgs a = base;
-    a.x = input(args, 0);
-    a.gamma = input(args, 1);
-    a.y = output(args, 0);
-    a.rstd = output(args, 1);
-    run(a);
-  }};
+  return {[run, behind, base = layer_norm_args(spec)](const RunArgs& args) {
+            const auto then = behind.bind(args);
+            LayerNormArgs a = base;
+            a.x = input(args, 0);
+            a.gamma = input(args, 1);
+            a.y = output(args, 0);
+            a.rstd = output(args, behind.results);
+            a.epilogue = then.get();
+            run(a);
+          },
+          behind.workspace()};
 }
 
 BoundKernel bind_rms_norm_backward(const KernelSpec& spec) {
@@ -118,22 +127,25 @@ size_t workspace_of(const BatchNormArgs& a) {
   return sizeof(float) * static_cast<size_t>(batch_norm_workspace(a.outer * a.inner, a.channels));
 }
 
-BoundKernel bind_batch_norm(const KernelSpec& spec) {
+BoundKernel bind_batch_norm(const KernelSpec& spec, const Behind& behind) {
   if (!serves(spec)) return {};
   const auto run = (current_isa() == Isa::Avx512 ? avx512::batch_norm_table : avx2::batch_norm_table).forward;
   const BatchNormArgs base = batch_norm_args(spec);
-  return {[run, base](const RunArgs& args) {
+  const size_t own = (workspace_of(base) + 63) / 64 * 64;
+  return {[run, behind, base, own](const RunArgs& args) {
+            const auto then = behind.bind(args, own);
             BatchNormArgs a = base;
             a.x = input(args, 0);
             a.gamma = input(args, 1);
             a.beta = input(args, 2);
             a.y = output(args, 0);
-            a.mean = output(args, 1);
-            a.var = output(args, 2);
+            a.mean = output(args, behind.results);
+            a.var = output(args, behind.results + 1);
             a.workspace = static_cast<float*>(args.workspace);
+            a.epilogue = then.get();
             run(a);
           },
-          workspace_of(base)};
+          own + behind.workspace()};
 }
 
 BoundKernel bind_batch_norm_backward(const KernelSpec& spec) {
@@ -159,11 +171,14 @@ BoundKernel bind_batch_norm_backward(const KernelSpec& spec) {
 }  // namespace
 
 void register_cpu_norm(Registry& r) {
-  r.add("cpu", 10, "layer_norm", bind_layer_norm);
+  r.add("cpu", 10, "layer_norm", bind_alone<bind_layer_norm>);
+  r.add("cpu", 10, "layer_norm_fused", bind_with_epilogue<bind_layer_norm>);
   r.add("cpu", 10, "layer_norm_backward", bind_layer_norm_backward);
-  r.add("cpu", 10, "rms_norm", bind_rms_norm);
+  r.add("cpu", 10, "rms_norm", bind_alone<bind_rms_norm>);
+  r.add("cpu", 10, "rms_norm_fused", bind_with_epilogue<bind_rms_norm>);
   r.add("cpu", 10, "rms_norm_backward", bind_rms_norm_backward);
-  r.add("cpu", 10, "batch_norm", bind_batch_norm);
+  r.add("cpu", 10, "batch_norm", bind_alone<bind_batch_norm>);
+  r.add("cpu", 10, "batch_norm_fused", bind_with_epilogue<bind_batch_norm>);
   r.add("cpu", 10, "batch_norm_backward", bind_batch_norm_backward);
 }
 #else

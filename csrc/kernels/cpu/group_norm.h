@@ -4,6 +4,8 @@
 
 namespace dlcore {
 
+struct Epilogue;
+
 struct GroupNormArgs {  // images x groups x channels (of a group) x rest
   const float *x, *gamma, *beta;
   const float* dy;  // backward only
@@ -11,7 +13,8 @@ struct GroupNormArgs {  // images x groups x channels (of a group) x rest
   float *dx, *dgamma, *dbeta;
   int64_t images, groups, channels, rest;
   float eps;
-  float* sums;  // backward only: two for each channel of each image
+  const Epilogue* epilogue;  // forward only, or null
+  float* sums;               // backward only: two for each channel of each image
 };
 
 struct GroupNormTable {

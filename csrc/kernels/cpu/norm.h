@@ -4,6 +4,8 @@
 
 namespace dlcore {
 
+struct Epilogue;
+
 struct LayerNormArgs {  // rows x width; workspace: layer_norm_workspace floats (backward)
   const float *x, *gamma, *beta;
   const float* dy;  // backward only
@@ -11,6 +13,7 @@ struct LayerNormArgs {  // rows x width; workspace: layer_norm_workspace floats 
   float *dx, *dgamma, *dbeta;  // beta, mean and dbeta are layer norm's alone: rms norm subtracts and adds nothing
   int64_t rows, width;
   float eps;
+  const Epilogue* epilogue;  // forward only, or null
   float* workspace;
 };
 
@@ -21,6 +24,7 @@ struct BatchNormArgs {  // outer x channels x inner; workspace: batch_norm_works
   float *dx, *dgamma, *dbeta;
   int64_t outer, channels, inner;
   float eps;
+  const Epilogue* epilogue;  // forward only, or null
   float* workspace;
 };
 

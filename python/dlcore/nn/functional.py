@@ -53,7 +53,7 @@ from dlcore.nn.losses import (
     smooth_l1_loss,
     triplet_margin_loss,
 )  # fmt: skip
-from dlcore.reductions import log_softmax, mean, norm, softmax
+from dlcore.reductions import log_softmax, norm, softmax
 from dlcore.shaping import broadcast_to, take
 from dlcore.tensor import Tensor, TensorLike, apply, apply1, as_tensor, cast_to, operands
 

@@ -2,6 +2,7 @@
 // run across 16 channels: straight from memory where channels are last (inner = 1), through transposed 16 x 16 tiles
 // where not.
 #include "base/parallel.h"
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/norm.h"
 
@@ -164,6 +165,8 @@ void elements(const BatchNormArgs& s, const float* a, const float* b, const floa
               tail);
         }
       }
+      if (!backward && s.epilogue)
+        s.epilogue->range(*s.epilogue, chunk * step * s.channels, (to - chunk * step) * s.channels);
     };
     parallel_for((s.outer + step - 1) / step, s.outer * s.channels / 2, body);
     return;
@@ -186,6 +189,7 @@ void elements(const BatchNormArgs& s, const float* a, const float* b, const floa
         store16(out + at + i, apply<backward>(x, dy, mean, rstd, av, bv, fv), n);
       }
     }
+    if (!backward && s.epilogue) s.epilogue->range(*s.epilogue, chunk * step * s.inner, (to - chunk * step) * s.inner);
   };
   parallel_for((planes + step - 1) / step, planes * s.inner / 2, body);
 }

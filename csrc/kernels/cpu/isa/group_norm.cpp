@@ -3,6 +3,7 @@
 #include "kernels/cpu/group_norm.h"
 
 #include "base/parallel.h"
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/lanes.h"
 
 namespace dlcore::DLCORE_ISA {
@@ -48,6 +49,7 @@ void forward(const GroupNormArgs& a) {
     }
     a.mean[i] = mean;
     a.rstd[i] = rstd;
+    if (a.epilogue) a.epilogue->range(*a.epilogue, i * size, size);
   });
 }
 

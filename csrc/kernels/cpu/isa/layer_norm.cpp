@@ -2,6 +2,7 @@
 // in 16 lanes, two rows at a time so that the chains of additions overlap; sums over rows in blocks of 512, vectors
 // along columns.
 #include "base/parallel.h"
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/norm.h"
 
@@ -101,6 +102,7 @@ void forward(const LayerNormArgs& a) {
     const int64_t end = smaller(row + step, a.rows);
     for (; row + kGroup <= end; row += kGroup) forward_rows<Centred, kGroup>(a, row);
     for (; row < end; ++row) forward_rows<Centred, 1>(a, row);
+    if (a.epilogue) a.epilogue->range(*a.epilogue, chunk * step * a.width, (end - chunk * step) * a.width);
   };
   parallel_for((a.rows + step - 1) / step, a.rows * (a.width + 32), body);
 }
@@ -199,7 +201,8 @@ void sum_range(const LayerNormArgs& a, int64_t row, int64_t end, int64_t c, int6
   constexpr int kMany = kParts == 1 ? 4 : 2;
   for (; c + kMany * kLanes <= c_end; c += kMany * kLanes)
     add_rows<Centred, kMany>(a, row, end, c, kMany * kLanes, gamma_sum, beta_sum);
-  for (; c < c_end; c += kLanes) add_rows<Centred, 1>(a, row, end, c, (int)smaller(c_end - c, kLanes), gamma_sum, beta_sum);
+  for (; c < c_end; c += kLanes)
+    add_rows<Centred, 1>(a, row, end, c, (int)smaller(c_end - c, kLanes), gamma_sum, beta_sum);
 }
 
 void clear(float* p, int64_t n) {
@@ -228,8 +231,8 @@ void backward(const LayerNormArgs& a) {
     const int64_t strips = (width + kStrip - 1) / kStrip;
     auto sums = [&](int64_t chunk) {
       const int64_t block = chunk / strips, c = chunk % strips * kStrip;
-      sum_range<Centred>(a, block * kBlockRows, smaller((block + 1) * kBlockRows, a.rows), c, smaller(c + kStrip, width),
-                gamma_sum(block), beta_sum(block));
+      sum_range<Centred>(a, block * kBlockRows, smaller((block + 1) * kBlockRows, a.rows), c,
+                         smaller(c + kStrip, width), gamma_sum(block), beta_sum(block));
     };
     parallel_for(blocks * strips, cycles, sums);
     auto dxs = [&](int64_t chunk) { dx_range<Centred>(a, chunk * step, smaller((chunk + 1) * step, a.rows)); };
