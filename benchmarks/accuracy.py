@@ -3,11 +3,13 @@
     python benchmarks/accuracy.py --data /usr/share/datasets/fashion-mnist [--model cnn] [--epochs 3] [--seeds 3]
 
 The complete Fashion-MNIST (gzipped IDX files; Debian's dataset-fashion-mnist), test accuracy after each training.
+A ResNet-18 takes most of an hour a pair on one core: with --record what is done is kept, and a later call goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 import time
@@ -48,6 +50,12 @@ def accuracy(
     return trainer.evaluate(test)["accuracy"]
 
 
+def recorded(path: Path | None, wanted: dict[str, object]) -> dict[str, float] | None:
+    """The pair of a run like this one, if the record has it."""
+    lines = path.read_text().splitlines() if path and path.exists() else []
+    return next((r for r in map(json.loads, lines) if wanted.items() <= r.items()), None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of train-images-idx3-ubyte.gz and the others")
@@ -55,6 +63,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, help="of each part (all)")
+    parser.add_argument("--record", type=Path, help="JSON lines, one a pair: what stands in it is not trained again")
     parser.add_argument("--update", type=Path, help="write the table into this document, between its marks")
     args = parser.parse_args()
     channels, size = (3, 32) if args.model == "resnet18" else (1, 28)
@@ -62,11 +71,17 @@ def main() -> None:
     table = Table("model", "pictures", "epochs", "seed", "fast", "precise", "time")
     found = []
     for seed in range(args.seeds):
-        begin = time.perf_counter()
-        pair = [accuracy(args.model, p, seed, args.epochs, train, test) for p in ("fast", "precise")]
-        found.append(pair)
-        cells = (args.model, len(train), args.epochs, seed, *(f"{a:.2%}" for a in pair))
-        table.row(*cells, f"{time.perf_counter() - begin:.0f} s")
+        key = {"model": args.model, "pictures": len(train), "epochs": args.epochs, "seed": seed}
+        pair = recorded(args.record, key)
+        if pair is None:
+            begin = time.perf_counter()
+            pair = {p: accuracy(args.model, p, seed, args.epochs, train, test) for p in ("fast", "precise")}
+            pair["seconds"] = time.perf_counter() - begin
+            if args.record:
+                with args.record.open("a") as file:
+                    file.write(json.dumps({**key, **pair}) + "\n")
+        found.append((pair["fast"], pair["precise"]))
+        table.row(*key.values(), *(f"{a:.2%}" for a in found[-1]), f"{pair['seconds']:.0f} s")
     means = np.mean(found, 0)
     table.row(args.model, len(train), args.epochs, "mean", *(f"{a:.2%}" for a in means), "")
     if args.update:

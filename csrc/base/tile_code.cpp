@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 
 #include "base/error.h"
 
@@ -131,5 +132,25 @@ int tile_arity(std::string_view op) {
 }
 
 TileProgram parse_tile_code(std::string_view code, int inputs) { return Parser(code, inputs).parse(); }
+
+std::string print_operand(const TileOperand& operand) {
+  if (operand.kind != TileOperand::Kind::Literal)
+    return (operand.kind == TileOperand::Kind::Input ? "x" : "t") + std::to_string(operand.index);
+  char text[40];
+  std::snprintf(text, sizeof text, "#%a", static_cast<double>(operand.value));
+  return text;
+}
+
+std::string print_tile_code(const TileProgram& program) {
+  std::string code;
+  for (size_t k = 0; k < program.instrs.size(); ++k) {
+    const TileInstr& instr = program.instrs[k];
+    code += "t" + std::to_string(k) + "=" + instr.op;
+    for (size_t i = 0; i < instr.args.size(); ++i) code += (i ? "," : "(") + print_operand(instr.args[i]);
+    code += ");";
+  }
+  for (size_t o = 0; o < program.outputs.size(); ++o) code += (o ? ",t" : "out t") + std::to_string(program.outputs[o]);
+  return code;
+}
 
 }  // namespace dlcore

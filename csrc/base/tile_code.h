@@ -31,5 +31,7 @@ int tile_arity(std::string_view op);
 // Throws Error(Value) saying what is wrong and where in the code. Every operand of the result exists: inputs are below
 // `inputs`, temporaries below the instruction that reads them.
 TileProgram parse_tile_code(std::string_view code, int inputs);
+std::string print_tile_code(const TileProgram& program);  // parses back to the same
+std::string print_operand(const TileOperand& operand);
 
 }  // namespace dlcore

@@ -3,13 +3,13 @@
 // border: a node computes the comparisons it needs itself.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <optional>
 #include <queue>
 #include <set>
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/tile_code.h"
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 
@@ -351,11 +351,8 @@ class Fuser {
   // for.
   std::string operand(ValueId v, std::unordered_map<ValueId, std::string>& operands, std::string& code, int& count) {
     if (const auto it = operands.find(v); it != operands.end()) return it->second;
-    if (const std::optional<float> literal = literals_[static_cast<size_t>(v)]) {
-      char text[40];
-      std::snprintf(text, sizeof text, "#%a", static_cast<double>(*literal));
-      return text;
-    }
+    if (const std::optional<float> literal = literals_[static_cast<size_t>(v)])
+      return print_operand({TileOperand::Kind::Literal, 0, *literal});
     const Node& n = node(producer(v));
     std::vector<std::string> args;
     for (ValueId in : n.inputs) args.push_back(operand(in, operands, code, count));

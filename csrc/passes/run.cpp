@@ -9,8 +9,8 @@ namespace dlcore {
 
 const std::vector<std::string>& default_passes() {
   // Fold runs again after layout, which transposes small constants.
-  static const std::vector<std::string> names = {"simplify", "fold",  "layout", "select",   "simplify",
-                                                 "fold",     "views", "fuse",   "simplify", "epilogue"};
+  static const std::vector<std::string> names = {"simplify", "fold", "layout",   "select",    "simplify", "fold",
+                                                 "views",    "fuse", "simplify", "recompute", "epilogue"};
   return names;
 }
 
@@ -32,13 +32,15 @@ Graph run_passes(Graph graph, std::span<const std::string> names, const Evaluato
       graph = view_heads(graph);
     else if (name == "fuse")
       graph = fuse(graph);
+    else if (name == "recompute")
+      graph = recompute(graph);
     else if (name == "epilogue")
       graph = join_epilogues(graph);
     else if (name == "dce")
       graph = eliminate_dead_code(graph);
     else
       fail(ErrorKind::Value, "unknown pass '", name,
-           "'; known: simplify fold layout absorb select views fuse epilogue dce");
+           "'; known: simplify fold layout absorb select views fuse recompute epilogue dce");
 #ifndef NDEBUG
     verify(graph);
 #endif

@@ -156,7 +156,9 @@ common = settings(max_examples=120, deadline=None, derandomize=True, suppress_he
 
 
 @pytest.mark.parametrize(
-    "passes", [["simplify"], ["fold"], ["layout"], ["fuse"], ["epilogue"], None], ids=lambda p: p[0] if p else "all"
+    "passes",
+    [["simplify"], ["fold"], ["layout"], ["fuse"], ["recompute"], ["fuse", "recompute"], ["epilogue"], None],
+    ids=lambda p: "+".join(p) if p else "all",
 )
 @common
 @given(graphs())
