@@ -125,6 +125,7 @@ class Simplifier {
     if (op == "cast") return cast(node, t, changed), kNone;
     if (op == "reverse" || one_of(op, {"sum", "max", "min"})) return over_ones(node, t, changed);
     if (op == "matmul") return changed = absorb_transposes(node), kNone;
+    if (op == "where" && mask_before_pool(node)) return changed = true, kNone;
     changed = shrink_inputs(node, t);
     return kNone;
   }
@@ -271,6 +272,26 @@ class Simplifier {
       changed = true;
     }
     return changed;
+  }
+
+  // The derivative of max_pool(relu(…)), where(x > 0, max_pool_backward(dy), 0): an element that gets anything is the
+  // maximum of its windows, so masking dy where the maximum is not above 0 does the same to fewer elements.
+  bool mask_before_pool(Node& where) {
+    const Node *test = made_by(where.inputs[0], "gt"), *back = made_by(where.inputs[1], "max_pool2d_backward");
+    if (!test || !back || !is_full(where.inputs[2], 0) || !is_full(test->inputs[1], 0)) return false;
+    const ValueId x = test->inputs[0], zero = test->inputs[1], dy = back->inputs[0], index = back->inputs[1];
+    const Node* pool = made_by(index, "max_pool2d");
+    if (!pool || pool->inputs[0] != x || pool->outputs[1] != index || numel(g_.shape(zero)) != 1) return false;
+    const ValueId y = pool->outputs[0];
+    const Attrs attrs = back->attrs;
+    Node positive, masked;
+    positive.where = masked.where = where.where;
+    become(positive, "gt", {y, zero}, {});
+    const ValueId mask = append(std::move(positive), {{DType::Bool, g_.shape(y)}})[0];
+    become(masked, "where", {mask, dy, zero}, {});
+    const ValueId kept = append(std::move(masked), {g_.type(dy)})[0];
+    become(where, "max_pool2d_backward", {kept, index}, attrs);
+    return true;
   }
 
   // f(broadcast(x), y) = f(x, y): element-wise ops broadcast by themselves. Where that makes the result smaller, the

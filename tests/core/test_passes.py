@@ -156,6 +156,27 @@ def test_gradients_of_slices_are_joined() -> None:
     assert ops(s).count("concat") == 1
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_gradient_of_a_relu_before_a_pool_is_masked_after_pooling(stride: int) -> None:
+    g = _core.Graph()
+    x, scale = g.input("x", "f32", [2, 3, 9, 8]), g.input("scale", "f32", [1])
+    pool = {"kernel": [3, 2], "stride": [stride] * 2, "padding": [1, 1, 1, 0], "dilation": [1, 1], "ceil": 0}
+    y = g.emit("max_pool2d", [emit(g, "relu", x)], {**pool, "layout": "nchw"})[0]
+    g.output("loss", emit(g, "sum", emit(g, "mul", emit(g, "mul", y, y), scale), axes=[0, 1, 2, 3], keepdims=0))
+    g.output("dx", g.grad(g.outputs()[0][1], [x])[0])
+    simple = g.optimize(["simplify"])
+    assert ops(simple)[-1] == "max_pool2d_backward"
+    sizes = [simple.shape(node[2][0]) for node in simple.nodes() if node[0] == "where"]
+    assert sizes == [simple.shape(next(node[2][0] for node in simple.nodes() if node[0] == "max_pool2d"))]
+    data = np.random.default_rng(0).standard_normal((2, 3, 9, 8)).astype(np.float32)
+    data[0, 0, :5], data[1, 2, 4, 4] = -1, np.nan  # windows without anything above zero, and one without a maximum
+    inputs = [_core.Tensor.from_numpy(a) for a in (data, np.full(1, 0.5, np.float32))]
+    want = _core.Program(g, passes=[], backend="ref").run(inputs)[1].numpy()
+    for passes in ([], None):
+        found = _core.Program(simple if passes == [] else g, passes=passes).run(inputs)[1].numpy()
+        np.testing.assert_array_equal(found, want)
+
+
 def test_a_state_that_takes_another_states_value_is_copied_first() -> None:
     g = _core.Graph()
     a, b = g.state("a", "f32", [3]), g.state("b", "f32", [3])
