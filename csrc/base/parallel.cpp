@@ -63,7 +63,6 @@ class Pool {
     }
     fn_ = fn;
     context_ = context;
-    chunks_ = chunks;
     failed_chunk_ = chunks;
     pending_.store(static_cast<uint32_t>(chunks), std::memory_order_relaxed);
     helpers_.store(helpers, std::memory_order_relaxed);
@@ -136,7 +135,6 @@ class Pool {
   std::vector<std::thread> workers_;
   ChunkFn fn_ = nullptr;
   void* context_ = nullptr;
-  int64_t chunks_ = 0;
   Stretch stretch_[kMaxStretches];
   std::atomic<int> stretches_{1};
   std::atomic<uint32_t> job_{0}, pending_{0};
