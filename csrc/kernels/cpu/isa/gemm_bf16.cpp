@@ -120,7 +120,88 @@ int64_t panels(int64_t n) { return ceil_div(n, kPanel); }
 int64_t packed_size(const GemmArgs& g) { return panels(min64(g.n, kBlockN)) * kPanel * block_k(g) / 2; }
 bool in_one(const GemmArgs& g) { return g.k <= block_k(g); }
 
-size_t workspace(const GemmArgs& g) {  // packed B; sums where the reduction takes several blocks
+// Few rows use B only a few times: each task packs a stretch of its columns and uses it up while it is in the cache,
+// by an A that stands packed as a whole.
+constexpr int64_t kFewRows = 4 * kTileRows, kFewPairs = 128;
+bool has_few_rows(const GemmArgs& g) { return g.m <= kFewRows; }
+int64_t rows_a_tile(const GemmArgs& g) { return ceil_div(g.m, ceil_div(g.m, kTileRows)); }
+
+// A whole panel from rows that stand side by side in memory: each line of them is read once.
+void pack_rows(const Source& s, int64_t lane, int64_t k0, int64_t k, int32_t* to) {
+  typedef uint16_t Shorts __attribute__((vector_size(4 * W)));
+  static_assert(kPanel == 2 * W && W == 16);
+  int64_t p = 0;
+  for (; p + 2 <= k; p += 2, to += kPanel) {
+    const auto low = (Shorts)load_pairs(s.at(lane, k0 + p)), high = (Shorts)load_pairs(s.at(lane, k0 + p + 1));
+    store(to, (VI)__builtin_shufflevector(low, high, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9,
+                                          41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47));
+    store(to + W, (VI)__builtin_shufflevector(low, high, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+                                              24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63));
+  }
+  for (int64_t half = 0; p < k && half < kPanel; half += W) pack(s, lane + half, W, k0 + p, k - p, kPanel, to + half);
+}
+
+// Columns n0 … n0 + n of B, at most kGroup, as panels [pair][kPanel] one after the other. Rows of B may be far apart: a
+// stretch of each at a time.
+void pack_group(const Source& b, int64_t n0, int64_t n, int64_t k0, int64_t k, int32_t* packed) {
+  const int64_t pairs = ceil_div(k, 2);
+  for (int64_t p = 0; p < k; p += 4 * W)
+    for (int64_t j = 0; j < n; j += kPanel) {
+      if (b.k_step != 1 && n - j >= kPanel) {
+        pack_rows(b, n0 + j, k0 + p, min64(4 * W, k - p), packed + j * pairs + p / 2 * kPanel);
+        continue;
+      }
+      for (int64_t half = 0; half < kPanel; half += W)
+        pack(b, n0 + j + half, max64(0, min64(W, n - j - half)), k0 + p, min64(4 * W, k - p), kPanel,
+             packed + j * pairs + p / 2 * kPanel + half);
+    }
+}
+
+// Asks for one of `parts` parts of columns n0 … n0 + n, elements k0 … k0 + k.
+void ask_for(const Source& b, int64_t n0, int64_t n, int64_t k0, int64_t k, int64_t part, int64_t parts) {
+  constexpr int64_t kLine = 32;
+  const bool by_column = b.k_step == 1;
+  const int64_t outer = by_column ? n : k, inner = by_column ? k : n;
+  for (int64_t i = outer * part / parts; i < outer * (part + 1) / parts; ++i)
+    for (int64_t l = 0; l < inner; l += kLine)
+      __builtin_prefetch(by_column ? b.at(n0 + i, k0 + l) : b.at(n0 + l, k0 + i), 0, 2);
+}
+
+void multiply_few(const GemmArgs& g, const Source& a, const Source& b, uint16_t* c, int32_t* packed_a) {
+  const int64_t rows = rows_a_tile(g), all_pairs = ceil_div(g.k, 2);
+  for (int64_t r0 = 0; r0 < g.m; r0 += rows) {
+    const int64_t r = min64(rows, g.m - r0);
+    pack(a, r0, r, 0, g.k, r, packed_a + r0 * all_pairs);
+  }
+  parallel_for(ceil_div(g.n, kGroup), max64(g.m, 8) * g.n * g.k / (2 * W), [&](int64_t group) {
+    int32_t packed[kFewPairs * kGroup];
+    float sums[kFewRows * kGroup];
+    const int64_t n0 = group * kGroup, n = min64(kGroup, g.n - n0), tiles = ceil_div(g.m, rows) * ceil_div(n, kPanel);
+    int64_t k0 = 0;
+    do {
+      const int64_t k = min64(2 * kFewPairs, g.k - k0), pairs = ceil_div(k, 2);
+      pack_group(b, n0, n, k0, k, packed);
+      const bool last = k0 + k >= g.k;  // then the next columns' first elements are next
+      const int64_t next_n = last ? n0 + n : n0, next_k = last ? 0 : k0 + k;
+      const int64_t ahead_n = min64(kGroup, g.n - next_n), ahead_k = min64(2 * kFewPairs, g.k - next_k);
+      int64_t done = 0;
+      for (int64_t r0 = 0; r0 < g.m; r0 += rows) {
+        const int64_t r = min64(rows, g.m - r0);
+        const int32_t* left = packed_a + r0 * all_pairs + k0 / 2 * r;
+        for (int64_t j = 0; j < n; j += kPanel) {
+          ask_for(b, next_n, ahead_n, next_k, ahead_k, done++, tiles);
+          kTiles[r - 1]({left, packed + j * pairs, pairs, sums + r0 * kGroup + j, kGroup, k0 > 0});
+        }
+      }
+      k0 += k;
+    } while (k0 < g.k);
+    for (int64_t q = 0; q < g.m; ++q) round(sums + q * kGroup, n, c + q * g.n + n0);
+  });
+}
+
+size_t workspace(
+    const GemmArgs& g) {  // packed A for few rows; else packed B and sums where the reduction takes several blocks
+  if (has_few_rows(g)) return static_cast<size_t>(g.m * ceil_div(g.k, 2) + W) * sizeof(int32_t);
   const int64_t sums = in_one(g) ? 0 : g.m * panels(min64(g.n, kBlockN)) * kPanel;
   return static_cast<size_t>(packed_size(g) + sums) * sizeof(float);
 }
@@ -135,12 +216,8 @@ void multiply(const GemmArgs& g, const Source& a, const Source& b, uint16_t* c, 
     do {
       const int64_t k = min64(step, g.k - k0), pairs = ceil_div(k, 2);
       parallel_for(ceil_div(n, kGroup), n * k / 8, [&](int64_t group) {
-        const int64_t end = min64(n, (group + 1) * kGroup);
-        for (int64_t p = 0; p < k; p += 4 * W)  // rows of B are far apart: a stretch of each at a time
-          for (int64_t j = group * kGroup; j < end; j += kPanel)
-            for (int64_t half = 0; half < kPanel; half += W)
-              pack(b, n0 + j + half, max64(0, min64(W, n - j - half)), k0 + p, min64(4 * W, k - p), kPanel,
-                   packed + j * pairs + p / 2 * kPanel + half);
+        const int64_t j = group * kGroup;
+        pack_group(b, n0 + j, min64(kGroup, n - j), k0, k, packed + j * pairs);
       });
       parallel_for(ceil_div(tiles, tiles_a_chunk), g.m * n * k / (2 * W), [&](int64_t chunk) {
         int32_t a_panel[kTileRows * kBlockPairs + W];
@@ -171,7 +248,11 @@ void run(const GemmArgs& g, const uint16_t* a, const uint16_t* b, uint16_t* c, v
   for (int64_t i = 0; i < g.batch; ++i) {
     const Source left{a + g.a_offset[i], g.a_row, g.a_col};
     const Source right{b + g.b_offset[i], g.b_transposed ? g.ldb : 1, g.b_transposed ? 1 : g.ldb};
-    multiply(g, left, right, c + i * g.m * g.n, packed, sums);
+    uint16_t* result = c + i * g.m * g.n;
+    if (has_few_rows(g))
+      multiply_few(g, left, right, result, packed);
+    else
+      multiply(g, left, right, result, packed, sums);
   }
 }
 #else
