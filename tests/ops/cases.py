@@ -258,7 +258,10 @@ case(
 # Products: every transposition, tails, vectors, batches, broadcast batches.
 for _ta in (0, 1):
     for _tb in (0, 1):
-        for _m, _n, _k in ((5, 7, 3), (33, 65, 40), (1, 17, 9), (19, 1, 8), (64, 10, 128), (100, 70, 500)):
+        for _m, _n, _k in (
+            (5, 7, 3), (33, 65, 40), (1, 17, 9), (19, 1, 8), (64, 10, 128), (100, 70, 500),
+            (160, 531, 300), (20, 1001, 260), (1, 100, 70), (2, 71, 50),
+        ):  # fmt: skip
             case(
                 "matmul",
                 (_k, _m) if _ta else (_m, _k),
@@ -407,7 +410,7 @@ for _n, _c, _h, _w, _o, _pad, _tile in (
 _CODE = "t0=add(x0,x1);t1=mul(t0,x2);t2=add(t1,x3);t3=relu(t2);out t3,t0"
 for _m, _n, _k, _tb in (
     (130, 70, 130, 1), (100, 1100, 40, 0), (5, 40, 9, 1), (33, 10, 64, 1), (1, 130, 20, 1), (40, 1, 30, 0),
-    (4, 3, 0, 0),
+    (4, 3, 0, 0), (20, 1001, 260, 0),
 ):  # fmt: skip
     _w = (_n, _k) if _tb else (_k, _n)
     case(

@@ -13,6 +13,7 @@
 #endif
 
 #define DLCORE_INLINE inline __attribute__((always_inline))
+#define DLCORE_LAMBDA __attribute__((always_inline))
 
 namespace dlcore::DLCORE_ISA {
 
@@ -159,9 +160,16 @@ DLCORE_INLINE __m256i first_doubles(int n) {
 }
 DLCORE_INLINE VD load_partial(const double* p, int n) { return (VD)_mm256_maskload_pd(p, first_doubles(n)); }
 DLCORE_INLINE void store_partial(double* p, VD v, int n) { _mm256_maskstore_pd(p, first_doubles(n), (__m256d)v); }
+DLCORE_INLINE VF load_halves(const float* low, const float* high) {
+  return (VF)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
+}
 DLCORE_INLINE VF gather(const float* base, VI index) { return (VF)_mm256_i32gather_ps(base, (__m256i)index, 4); }
 DLCORE_INLINE VF permute(VF v, VI index) { return (VF)_mm256_permutevar8x32_ps((__m256)v, (__m256i)index); }
 #endif
+
+// acc = fma(a, b, acc) in acc's own register: left to choose among the three forms of the instruction, GCC moves the
+// sums of an unrolled loop about until it spills them.
+DLCORE_INLINE void accumulate(VF& acc, VF a, VF b) { __asm__("vfmadd231ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
 
 // The 16 virtual lanes of a reduction along contiguous memory (docs/ops.md, lanes16), whatever the hardware's width.
 inline constexpr int kLanes = 16;

@@ -2,17 +2,15 @@
 #include "kernels/cpu/gemm.h"
 
 #include "base/parallel.h"
-#include "kernels/cpu/epilogue.h"
-#include "kernels/cpu/isa/gemm_micro.h"
+#include "kernels/cpu/isa/gemm_parts.h"
 
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-constexpr int64_t kBlockN = 992;        // a packed block of B: 384 × 992, 1.5 MB
-constexpr int64_t kPanelFloats = 8192;  // a panel packed on the stack: 32 KB
-constexpr int64_t kStrip = 128;         // columns of a task that does not share B
-constexpr int64_t kAlone = 1 << 18;     // multiplications that one thread does as fast as several
+constexpr int64_t kStrip = 128;      // columns of a task that does not share B
+constexpr int64_t kAlone = 1 << 18;  // multiplications that one thread does as fast as several
 
+#ifdef __AVX512F__
 // Both operands are read where they stand: B while a block of it stays in the second-level cache, unless its rows or
 // A's are a multiple of 4 KB apart, which puts them all into the same few lines of the first.
 bool in_place(const GemmArgs& g) {
@@ -26,23 +24,25 @@ bool shares_b(const GemmArgs& g) {
   return g.m >= 96 && g.n >= kPanel && g.k >= 32 && g.m * g.n * g.k >= int64_t{1} << 20;
 }
 
+bool in_strips(const GemmArgs&) { return false; }
+#else
+// The narrow tile reads B more often, and wants its panels side by side in the first-level cache; only a few columns by
+// rows of A that are not a multiple of 4 KB apart are as well read where they stand.
+bool shares_b(const GemmArgs& g) {
+  if (g.n < kPanel || g.k < 32 || g.m * g.n * g.k < int64_t{1} << 20) return false;
+  if (g.b_transposed) return g.m >= 96;
+  const bool in_place = g.a_col == 1 && g.n <= 128 && g.a_row % 1024 != 0;
+  return g.m >= 64 && !in_place;
+}
+
+bool in_strips(const GemmArgs& g) { return !g.b_transposed && !g.ready && g.m > 1 && g.k >= 32 && g.k * g.n >= 250000; }
+#endif
+
 // Few rows wait for B, of which a thread gets some 7 numbers a cycle.
 int64_t cycles(const GemmArgs& g) {
   const int64_t products = g.batch * g.m * g.n * (g.k + 1) / W;
   return g.batch == 1 ? max64(products, g.n * g.k / 7) : products;
 }
-
-// A block of C is done: its epilogue, while it is in the cache.
-DLCORE_INLINE void finish(const GemmArgs& g, const float* c, int64_t rows, int64_t cols) {
-  if (!g.epilogue) return;
-  if (cols == g.n) {
-    g.epilogue->range(*g.epilogue, c - g.c, rows * cols);
-  } else {
-    for (int64_t r = 0; r < rows; ++r) g.epilogue->range(*g.epilogue, c - g.c + r * g.n, cols);
-  }
-}
-
-const float* bias_at(const GemmArgs& g, int64_t column) { return g.bias ? g.bias + column : nullptr; }
 
 void add_bias(const GemmArgs& g, const float* bias, float* c, int64_t m, int64_t n) {
   for (int64_t r = 0; r < m; ++r) {
@@ -55,73 +55,6 @@ void add_bias(const GemmArgs& g, const float* bias, float* c, int64_t m, int64_t
         store(at, x);
       else
         store_partial(at, x, lanes);
-    }
-  }
-}
-
-// Columns first … first + width of B, rows k0 … k0 + k, as a panel [k][columns], zeros to the right.
-void pack_panel(const GemmArgs& g, const float* b, int64_t first, int64_t width, int64_t k0, int64_t k, int64_t columns,
-                float* dst) {
-  if (g.b_transposed) {
-    pack_transposed({b + first * g.ldb + k0, g.ldb, width, k, 1, 0, dst, columns});
-    return;
-  }
-  const float* src = b + k0 * g.ldb + first;
-  for (int64_t v = 0; v < columns; v += W) {
-    const int64_t left = width - v;
-    if (left >= W) {
-      for (int64_t p = 0; p < k; ++p) store(dst + p * columns + v, load(src + p * g.ldb + v));
-    } else {
-      const int lanes = left > 0 ? static_cast<int>(left) : 0;
-      for (int64_t p = 0; p < k; ++p)
-        store(dst + p * columns + v, lanes ? load_partial(src + p * g.ldb + v, lanes) : VF{});
-    }
-  }
-}
-
-// Many rows: B is packed block by block, by all threads, then swept by tiles of rows, each packing its part of A.
-void run_shared(const GemmArgs& g) {
-  float* packed = static_cast<float*>(g.workspace);
-  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
-  const int64_t block_k = even(g.k, kBlockK);
-  const int64_t tiles_a_chunk = ceil_div(tiles, 32);
-  for (int64_t i = 0; i < g.batch; ++i) {
-    const float* a = g.a + g.a_offset[i];
-    const float* b = g.b + g.b_offset[i];
-    float* c = g.c + i * g.m * g.n;
-    for (int64_t n0 = 0; n0 < g.n; n0 += kBlockN) {
-      const int64_t n = min64(kBlockN, g.n - n0);
-      for (int64_t k0 = 0; k0 < g.k; k0 += block_k) {
-        const int64_t k = min64(block_k, g.k - k0);
-        if (!g.ready)
-          parallel_for(ceil_div(n, kPanel), n * k / 4, [&](int64_t panel) {
-            pack_panel(g, b, n0 + panel * kPanel, min64(kPanel, n - panel * kPanel), k0, k, kPanel,
-                       packed + panel * k * kPanel);
-          });
-        const float* panels = g.ready ? g.ready + n0 * g.k + k0 * kPanel : packed;
-        const int64_t panel_size = (g.ready ? g.k : k) * kPanel;
-        parallel_for(ceil_div(tiles, tiles_a_chunk), g.m * n * k / W, [&](int64_t chunk) {
-          float a_panel[kTileRows * kBlockK + W];
-          const int64_t last = min64(tiles, (chunk + 1) * tiles_a_chunk);
-          for (int64_t tile = chunk * tiles_a_chunk; tile < last && tile * rows < g.m; ++tile) {
-            const int64_t r0 = tile * rows, r = min64(rows, g.m - r0);
-            const float* src = a + r0 * g.a_row + k0 * g.a_col;
-            if (g.a_col == 1) {
-              pack_transposed({src, g.a_row, r, k, 1, 0, a_panel, r});
-            } else {
-              for (int64_t p = 0; p < k; ++p)
-                store(a_panel + p * r, load_partial(src + p * g.a_col, static_cast<int>(r)));
-            }
-            for (int64_t j = 0; j < n; j += kPanel) {
-              const Segment segment{a_panel, panels + j / kPanel * panel_size, k};
-              run_tile(static_cast<int>(r), min64(kPanel, n - j),
-                       {&segment, 1, 1, r, kPanel, c + r0 * g.n + n0 + j, g.n, k0 > 0,
-                        k0 + k == g.k ? bias_at(g, n0 + j) : nullptr, g.relu});
-            }
-            if (k0 + k == g.k) finish(g, c + r0 * g.n + n0, r, n);
-          }
-        });
-      }
     }
   }
 }
@@ -203,8 +136,8 @@ int64_t ready_panel(const GemmArgs& g) {
 void pack_ready(const GemmArgs& g, float* ready) {
   const int64_t columns = ready_panel(g);
   parallel_for(ceil_div(g.n, columns), g.n * g.k / 2, [&](int64_t panel) {
-    pack_panel(g, g.b, panel * columns, min64(columns, g.n - panel * columns), 0, g.k, columns,
-               ready + panel * columns * g.k);
+    pack_panels(g, g.b, panel * columns, min64(columns, g.n - panel * columns), 0, g.k, columns,
+                ready + panel * columns * g.k);
   });
 }
 
@@ -226,10 +159,7 @@ void run_ready(const GemmArgs& g) {
   });
 }
 
-size_t workspace(const GemmArgs& g) {
-  if (!shares_b(g) || g.ready) return 0;
-  return static_cast<size_t>(ceil_div(min64(g.n, kBlockN), kPanel) * kPanel * min64(g.k, kBlockK)) * sizeof(float);
-}
+size_t workspace(const GemmArgs& g) { return shares_b(g) ? shared_workspace(g) : 0; }
 
 void run(const GemmArgs& g) {
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;
@@ -237,6 +167,8 @@ void run(const GemmArgs& g) {
     run_shared(g);
   else if (g.ready)
     run_ready(g);
+  else if (in_strips(g))
+    run_strips(g);
   else
     run_parts(g);
 }

@@ -3,58 +3,55 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-// R rows by V vectors, the last one of `tail` lanes when Partial. Each pointer into A serves three rows, which x86
-// addresses as p, p + a_row, p + 2·a_row: fourteen pointers would not fit the registers.
+// One step of k: R broadcasts from A, V vectors of B.
+template <int R, int V, bool Partial, bool Pinned, class F>
+DLCORE_INLINE void step(VF (&acc)[R][V], F a, const float* b, int tail) {
+  VF bv[V];
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v) bv[v] = Partial && v == V - 1 ? load_partial(b + v * W, tail) : load(b + v * W);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    const VF x = splat(a(r));
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      if (Pinned)
+        accumulate(acc[r][v], x, bv[v]);
+      else
+        acc[r][v] = fma(x, bv[v], acc[r][v]);
+    }
+  }
+}
+
+// The chains of R rows by V vectors, the last one of `tail` lanes when Partial, begin at C or at +0 …
 template <int R, int V, bool Partial>
-void tile(const TileArgs& t, int64_t column, int tail) {
-  constexpr int G = (R + 2) / 3;
-  VF acc[R][V];
-  float* c = t.c + column;
+DLCORE_INLINE void begin(VF (&acc)[R][V], const float* c, int64_t c_row, bool accumulate, int tail) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) acc[r][v] = VF{};
   }
-  if (t.accumulate) {
+  if (!accumulate) return;
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v)
-        acc[r][v] = Partial && v == V - 1 ? load_partial(c + r * t.c_row + v * W, tail) : load(c + r * t.c_row + v * W);
-    }
-  }
-  const int64_t a_row = t.a_row, a_step = t.a_step, b_row = t.b_row;
-  for (int64_t s = 0; s < t.count; ++s) {
-    const float* a[G];
-#pragma GCC unroll 8
-    for (int g = 0; g < G; ++g) a[g] = t.segments[s].a + 3 * g * a_row;
-    const float* b = t.segments[s].b + column;
-    for (int64_t p = t.segments[s].length; p > 0; --p) {
-      VF bv[V];
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) bv[v] = Partial && v == V - 1 ? load_partial(b + v * W, tail) : load(b + v * W);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const VF x = splat(a[r / 3][(r % 3) * a_row]);
-#pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) acc[r][v] = fma(x, bv[v], acc[r][v]);
-      }
-#pragma GCC unroll 8
-      for (int g = 0; g < G; ++g) a[g] += a_step;
-      b += b_row;
-    }
-  }
-  if (t.bias) {
-    VF bias[V];
+  for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v)
-      bias[v] = Partial && v == V - 1 ? load_partial(t.bias + column + v * W, tail) : load(t.bias + column + v * W);
+      acc[r][v] = Partial && v == V - 1 ? load_partial(c + r * c_row + v * W, tail) : load(c + r * c_row + v * W);
+  }
+}
+
+// … and end there, with the bias and the relu.
+template <int R, int V, bool Partial>
+DLCORE_INLINE void end(VF (&acc)[R][V], float* c, int64_t c_row, const float* bias, bool relu, int tail) {
+  if (bias) {
+    VF x[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) x[v] = Partial && v == V - 1 ? load_partial(bias + v * W, tail) : load(bias + v * W);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) acc[r][v] = acc[r][v] + bias[v];
+      for (int v = 0; v < V; ++v) acc[r][v] = acc[r][v] + x[v];
     }
-    if (t.relu) {
+    if (relu) {
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
@@ -67,21 +64,79 @@ void tile(const TileArgs& t, int64_t column, int tail) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       if (Partial && v == V - 1)
-        store_partial(c + r * t.c_row + v * W, acc[r][v], tail);
+        store_partial(c + r * c_row + v * W, acc[r][v], tail);
       else
-        store(c + r * t.c_row + v * W, acc[r][v]);
+        store(c + r * c_row + v * W, acc[r][v]);
     }
+  }
+}
+
+// Each pointer into A serves three rows, which x86 addresses as p, p + a_row, p + 2·a_row: fourteen pointers would not
+// fit the registers.
+template <int R, int V, bool Partial>
+void tile(const TileArgs& t, int64_t column, int tail) {
+  constexpr int G = (R + 2) / 3;
+  VF acc[R][V];
+  begin<R, V, Partial>(acc, t.c + column, t.c_row, t.accumulate, tail);
+  const int64_t a_row = t.a_row, a_step = t.a_step, b_row = t.b_row;
+  for (int64_t s = 0; s < t.count; ++s) {
+    const float* a[G];
+#pragma GCC unroll 8
+    for (int g = 0; g < G; ++g) a[g] = t.segments[s].a + 3 * g * a_row;
+    const float* b = t.segments[s].b + column;
+    for (int64_t p = t.segments[s].length; p > 0; --p) {
+      step<R, V, Partial, false>(acc, [&](int r) DLCORE_LAMBDA { return a[r / 3][(r % 3) * a_row]; }, b, tail);
+#pragma GCC unroll 8
+      for (int g = 0; g < G; ++g) a[g] += a_step;
+      b += b_row;
+    }
+  }
+  end<R, V, Partial>(acc, t.c + column, t.c_row, t.bias ? t.bias + column : nullptr, t.relu, tail);
+}
+
+// Both operands packed: constant offsets serve four steps of k, without additions to pointers between the
+// multiplications. A processor that runs two threads on a core gives each half of its slots for instructions: there it
+// is 87 against 79% of the peak.
+template <int R>
+void column_of_tiles(const PackedArgs& t) {
+  constexpr int V = 2, kSteps = 4;
+  const float* first = t.a;
+  float* c = t.c;
+  for (int64_t i = 0; i < t.tiles; ++i, first += t.a_tile, c += R * t.c_row) {
+    VF acc[R][V];
+    begin<R, V, false>(acc, c, t.c_row, t.accumulate, W);
+    if (i + 1 < t.tiles) {
+#pragma GCC unroll 16
+      for (int r = R; r < 2 * R; ++r) __builtin_prefetch(c + r * t.c_row, 1, 2);
+    }
+    const float *a = first, *b = t.b;
+    int64_t p = t.k;
+    for (; p >= kSteps; p -= kSteps) {
+#pragma GCC unroll 4
+      for (int u = 0; u < kSteps; ++u)
+        step<R, V, false, true>(acc, [&](int r) DLCORE_LAMBDA { return a[u * R + r]; }, b + u * V * W, W);
+      a += kSteps * R;
+      b += kSteps * V * W;
+    }
+    for (; p > 0; --p) {
+      step<R, V, false, true>(acc, [&](int r) DLCORE_LAMBDA { return a[r]; }, b, W);
+      a += R;
+      b += V * W;
+    }
+    end<R, V, false>(acc, c, t.c_row, t.bias, t.relu, W);
   }
 }
 
 using TileFn = void (*)(const TileArgs&, int64_t, int);
 struct RowTiles {
   TileFn one, one_partial, two, two_partial, four, eight;  // nullptr where the registers do not suffice
+  void (*packed)(const PackedArgs&);
 };
 
 template <int R>
 constexpr RowTiles row_tiles() {
-  RowTiles t{tile<R, 1, false>, tile<R, 1, true>, tile<R, 2, false>, tile<R, 2, true>, nullptr, nullptr};
+  RowTiles t{tile<R, 1, false>, tile<R, 1, true>, tile<R, 2, false>, tile<R, 2, true>,
+             nullptr,           nullptr,          column_of_tiles<R>};
 #ifdef __AVX512F__
   if constexpr (R <= 6) t.four = tile<R, 4, false>;
   if constexpr (R <= 3) t.eight = tile<R, 8, false>;
@@ -123,6 +178,8 @@ void run_tile(int rows, int64_t cols, const TileArgs& args) {
   else if (rest > 0)
     tiles.one_partial(args, j, rest);
 }
+
+void run_packed(int rows, const PackedArgs& args) { kTiles[rows - 1].packed(args); }
 
 void pack_transposed(const PackArgs& p) {
   for (int64_t r0 = 0; r0 < p.width; r0 += W) {

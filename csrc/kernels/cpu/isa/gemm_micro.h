@@ -18,7 +18,6 @@ inline constexpr int kTileRows = 14;  // 28 accumulators, 2 vectors of B, 1 elem
 inline constexpr int kTileRows = 6;  // 12 + 2 + 1 of 16
 #endif
 inline constexpr int kPanel = 2 * W;  // columns of a packed panel
-inline constexpr int64_t kBlockK = 384;
 
 DLCORE_INLINE VF rectified(VF x) { return select(x < 0.0f, VF{}, x); }
 
@@ -43,6 +42,21 @@ struct TileArgs {
 // C[rows, cols] (+)= the product, each element one chain of fma over the segments in order. 1 <= rows <= kTileRows; any
 // cols.
 void run_tile(int rows, int64_t cols, const TileArgs& args);
+
+// The same of packed operands, for `tiles` tiles below one another by one panel: A as [k][rows], a_tile floats apart, B
+// as [k][kPanel].
+struct PackedArgs {
+  const float* a;
+  int64_t a_tile, tiles;
+  const float* b;
+  int64_t k;
+  float* c;
+  int64_t c_row;
+  bool accumulate;
+  const float* bias;
+  bool relu;
+};
+void run_packed(int rows, const PackedArgs& args);
 
 // Widest stretch of columns that one pass of run_tile covers with so many rows: few rows need many columns to keep the
 // multipliers busy.

@@ -1,0 +1,208 @@
+// Products of many rows: both operands packed, B for all threads.
+#include "base/parallel.h"
+#include "kernels/cpu/isa/gemm_parts.h"
+
+namespace dlcore::DLCORE_ISA {
+namespace {
+
+constexpr int64_t kGroup = 128 / kPanel;  // panels packed together: 512 bytes of each row of B
+constexpr int64_t kTileFloats = kTileRows * kDepth + W;
+
+// Rows r0 … of A, `count` of them in tiles of `rows`, k0 … k0 + k: [tile][k][rows of the tile], tiles kTileFloats
+// apart.
+void pack_rows(const GemmArgs& g, const float* a, int64_t r0, int64_t count, int64_t rows, int64_t k0, int64_t k,
+               float* dst) {
+  if (g.a_col == 1) {
+    for (int64_t r = 0; r < count; r += rows, dst += kTileFloats) {
+      const int64_t height = min64(rows, count - r);
+      pack_transposed({a + (r0 + r) * g.a_row + k0, g.a_row, height, k, 1, 0, dst, height});
+    }
+    return;
+  }
+  // Rows of Aᵀ lie far apart: each is read once for all tiles.
+  const float* src = a + k0 * g.a_col + r0;
+  for (int64_t p = 0; p < k; ++p, src += g.a_col) {
+    float* to = dst;
+    for (int64_t r = 0; r < count; r += rows, to += kTileFloats) {
+      const int64_t height = min64(rows, count - r);
+      float* at = to + p * height;
+      if (g.m - r0 - r >= W)
+        store(at, load(src + r));
+      else
+        store(at, load_partial(src + r, static_cast<int>(height)));
+    }
+  }
+}
+
+// Rows of B, `width` columns of them, into panels of `columns` columns, panel_size floats apart.
+void pack_rows_of_b(const float* b, int64_t ldb, int64_t width, int64_t rows, int64_t columns, int64_t panel_size,
+                    float* dst) {
+  constexpr int64_t kAhead = 12;  // rows far from one another are not foreseen by the processor
+  const bool far = rows > kAhead && ldb >= 1024;
+  const int64_t whole = width / columns, rest = width % columns;
+  for (int64_t p = 0; p < rows; ++p, b += ldb) {
+    float* to = dst + p * columns;
+    if (far) {
+      for (int64_t j = 0; j < width; j += 16) __builtin_prefetch(b + kAhead * ldb + j, 0, 2);
+    }
+    for (int64_t j = 0; j < whole; ++j, to += panel_size)
+      for (int64_t v = 0; v < columns; v += W) store(to + v, load(b + j * columns + v));
+    for (int64_t v = 0; rest && v < columns; v += W) {
+      const int64_t left = rest - v;
+      const int lanes = left >= W ? W : left > 0 ? static_cast<int>(left) : 0;
+      store(to + v, lanes ? load_partial(b + whole * columns + v, lanes) : VF{});
+    }
+  }
+}
+
+}  // namespace
+
+void pack_panels(const GemmArgs& g, const float* b, int64_t first, int64_t width, int64_t k0, int64_t k,
+                 int64_t columns, float* dst) {
+  if (g.b_transposed) {
+    for (int64_t j = 0; j < width; j += columns, dst += k * columns)
+      pack_transposed({b + (first + j) * g.ldb + k0, g.ldb, min64(columns, width - j), k, 1, 0, dst, columns});
+    return;
+  }
+  pack_rows_of_b(b + k0 * g.ldb + first, g.ldb, width, k, columns, k * columns, dst);
+}
+
+size_t shared_workspace(const GemmArgs& g) {
+  if (g.ready) return 0;
+  return static_cast<size_t>(ceil_div(min64(g.n, kBlockN), kPanel) * kPanel * min64(g.k, kDepth)) * sizeof(float);
+}
+
+namespace {
+
+// One strip of columns of one product, block of k by block. The next block is packed between the tiles of this one: its
+// lines are asked for before a tile, and there after it.
+void run_strip(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t n) {
+  const int64_t tiles = ceil_div(g.m, kTileRows), block_k = even(g.k, kStripDepth);
+  const int64_t pieces = tiles * ceil_div(n, kPanel);
+  float packed[2][kGroup * kPanel * kStripDepth];
+  pack_panels(g, b, 0, n, 0, min64(block_k, g.k), kPanel, packed[0]);
+  for (int64_t k0 = 0, turn = 0; k0 < g.k; k0 += block_k, turn ^= 1) {
+    const int64_t k = min64(block_k, g.k - k0), next = min64(block_k, g.k - k0 - k);
+    int64_t piece = 0;
+    for (int64_t j = 0; j < n; j += kPanel) {
+      for (int64_t t = 0; t < tiles; ++t, ++piece) {
+        const int64_t from = next * piece / pieces, to = next * (piece + 1) / pieces;
+        for (int64_t p = from; p < to; ++p)
+          for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(b + (k0 + k + p) * g.ldb + i, 0, 3);
+        const int64_t r = g.m * t / tiles, rows = g.m * (t + 1) / tiles - r;
+        const Segment segment{a + r * g.a_row + k0 * g.a_col, packed[turn] + j * k, k};
+        run_tile(static_cast<int>(rows), min64(kPanel, n - j),
+                 {&segment, 1, g.a_row, g.a_col, kPanel, c + r * g.n + j, g.n, k0 > 0,
+                  bias && next == 0 ? bias + j : nullptr, g.relu});
+        pack_rows_of_b(b + (k0 + k + from) * g.ldb, g.ldb, n, to - from, kPanel, next * kPanel,
+                       packed[turn ^ 1] + from * kPanel);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void run_strips(const GemmArgs& g) {
+  constexpr int64_t kColumns = kGroup * kPanel;
+  const int64_t strips = ceil_div(g.n, kColumns), tasks = g.batch * strips, chunks = min64(tasks, 64);
+  parallel_for(chunks, g.batch * max64(g.m * g.n * g.k / W, g.n * g.k / 7), [&](int64_t chunk) {
+    for (int64_t task = chunk * tasks / chunks; task < (chunk + 1) * tasks / chunks; ++task) {
+      const int64_t i = task / strips, j = task % strips * kColumns, n = min64(kColumns, g.n - j);
+      float* c = g.c + i * g.m * g.n + j;
+      run_strip(g, g.a + g.a_offset[i], g.b + g.b_offset[i] + j, bias_at(g, j), c, n);
+      finish(g, c, g.m, n);
+    }
+  });
+}
+
+namespace {
+
+// Rows of A, in tiles of `rows`: element (r, p) of tile t at data + t·tile + r·row + p·step.
+struct Rows {
+  const float* data;
+  int64_t tile, row, step, rows, count;
+};
+
+// C[count, n] (+)= A·B for k of the reduction, B in panels; c is the corner, column n0 of the matrix.
+struct Sweep {
+  const GemmArgs& g;
+  const float* panels;
+  int64_t panel_size, n0, n, k;
+  bool accumulate, last;
+
+  const float* bias(int64_t j) const { return last ? bias_at(g, n0 + j) : nullptr; }
+  void tile(const Rows& a, int64_t t, int64_t j, float* c) const {
+    const int64_t height = min64(a.rows, a.count - t * a.rows), step = a.row == 1 ? height : a.step;
+    const Segment segment{a.data + t * a.tile, panels + j / kPanel * panel_size, k};
+    run_tile(static_cast<int>(height), min64(kPanel, n - j),
+             {&segment, 1, a.row, step, kPanel, c + t * a.rows * g.n + j, g.n, accumulate, bias(j), g.relu});
+  }
+  void by_rows(const Rows& a, float* c) const {
+    for (int64_t t = 0; t * a.rows < a.count; ++t)
+      for (int64_t j = 0; j < n; j += kPanel) tile(a, t, j, c);
+  }
+  void by_panels(const Rows& a, float* c) const {
+    const int64_t whole = a.count / a.rows;
+    for (int64_t j = 0; j < n; j += kPanel) {
+      const bool full = n - j >= kPanel;
+      if (full)
+        run_packed(static_cast<int>(a.rows), {a.data, a.tile, whole, panels + j / kPanel * panel_size, k, c + j, g.n,
+                                              accumulate, bias(j), g.relu});
+      for (int64_t t = full ? whole : 0; t * a.rows < a.count; ++t) tile(a, t, j, c);
+    }
+  }
+};
+
+}  // namespace
+
+void run_shared(const GemmArgs& g) {
+  float* packed = static_cast<float*>(g.workspace);
+  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
+  const int64_t block_k = even(g.k, kDepth);
+  const int64_t block_n = ceil_div(even(g.n, kBlockN), kPanel) * kPanel;
+  // A short k, or a B that the first cache holds: whole rows of C, whose lines are most of the traffic, and A read
+  // where it stands unless its rows are columns.
+  const bool by_rows = kTilesABlock > 1 && (g.k < 64 || g.k * g.n <= kPanelFloats), in_place = by_rows && g.a_col == 1;
+  const int64_t tiles_a_block =
+      min64(kTilesABlock, max64(1, tiles / 5));  // few rows: small blocks, for several threads
+  const int64_t chunk_tiles = max64(ceil_div(tiles, 32), tiles_a_block), chunks = ceil_div(tiles, chunk_tiles);
+  for (int64_t i = 0; i < g.batch; ++i) {
+    const float* a = g.a + g.a_offset[i];
+    const float* b = g.b + g.b_offset[i];
+    float* c = g.c + i * g.m * g.n;
+    for (int64_t n0 = 0; n0 < g.n; n0 += block_n) {
+      const int64_t n = min64(block_n, g.n - n0);
+      for (int64_t k0 = 0; k0 < g.k; k0 += block_k) {
+        const int64_t k = min64(block_k, g.k - k0);
+        if (!g.ready)
+          parallel_for(ceil_div(n, kGroup * kPanel), n * k / 4, [&](int64_t group) {
+            const int64_t j = group * kGroup * kPanel;
+            pack_panels(g, b, n0 + j, min64(kGroup * kPanel, n - j), k0, k, kPanel, packed + j * k);
+          });
+        const bool last = k0 + k == g.k;
+        const Sweep sweep{
+            g,   g.ready ? g.ready + n0 * g.k + k0 * kPanel : packed, (g.ready ? g.k : k) * kPanel, n0, n, k, k0 > 0,
+            last};
+        parallel_for(chunks, g.m * n * k / W, [&](int64_t chunk) {
+          float block[kTilesABlock * kTileFloats];
+          const int64_t end = min64(g.m, (chunk + 1) * chunk_tiles * rows);
+          for (int64_t r0 = chunk * chunk_tiles * rows; r0 < end; r0 += tiles_a_block * rows) {
+            const int64_t count = min64(tiles_a_block * rows, end - r0);
+            float* to = c + r0 * g.n + n0;
+            if (in_place) {
+              sweep.by_rows({a + r0 * g.a_row + k0, rows * g.a_row, g.a_row, 1, rows, count}, to);
+            } else {
+              pack_rows(g, a, r0, count, rows, k0, k, block);
+              const Rows tiles_of_a{block, kTileFloats, 1, rows, rows, count};
+              by_rows ? sweep.by_rows(tiles_of_a, to) : sweep.by_panels(tiles_of_a, to);
+            }
+            if (last) finish(g, to, count, n);
+          }
+        });
+      }
+    }
+  }
+}
+
+}  // namespace dlcore::DLCORE_ISA
