@@ -94,34 +94,44 @@ void tile(const TileArgs& t, int64_t column, int tail) {
   end<R, V, Partial>(acc, t.c + column, t.c_row, t.bias ? t.bias + column : nullptr, t.relu, tail);
 }
 
-// Both operands packed: constant offsets serve four steps of k, without additions to pointers between the
-// multiplications. A processor that runs two threads on a core gives each half of its slots for instructions: there it
-// is 87 against 79% of the peak.
-template <int R>
+// Constant offsets serve four steps of k, without additions to pointers between the multiplications. A processor that
+// runs two threads on a core gives each half of its slots for instructions: there it is 87 against 79% of the peak.
+// Columns: A as [k][R], B's rows kPanel apart. Otherwise A's rows lie a_row apart, and B's kWide.
+template <int R, bool Columns>
 void column_of_tiles(const PackedArgs& t) {
-  constexpr int V = 2, kSteps = 4;
+  constexpr int V = 2, kSteps = 4, G = Columns ? 1 : (R + 2) / 3, kRow = Columns ? V * W : kWide;
   const float* first = t.a;
+  const int64_t a_row = t.a_row;
   float* c = t.c;
   for (int64_t i = 0; i < t.tiles; ++i, first += t.a_tile, c += R * t.c_row) {
     VF acc[R][V];
     begin<R, V, false>(acc, c, t.c_row, t.accumulate, W);
-    if (i + 1 < t.tiles) {
+    if (Columns && i + 1 < t.tiles) {
 #pragma GCC unroll 16
       for (int r = R; r < 2 * R; ++r) __builtin_prefetch(c + r * t.c_row, 1, 2);
     }
-    const float *a = first, *b = t.b;
+    const float *a[G], *b = t.b;
+#pragma GCC unroll 8
+    for (int g = 0; g < G; ++g) a[g] = first + 3 * g * a_row;
+    const auto advance = [&](int steps) DLCORE_LAMBDA {
+#pragma GCC unroll 8
+      for (int g = 0; g < G; ++g) a[g] += steps * (Columns ? R : 1);
+      b += steps * kRow;
+    };
+    const auto multiply = [&](int u) DLCORE_LAMBDA {
+      step<R, V, false, true>(
+          acc, [&](int r) DLCORE_LAMBDA { return Columns ? a[0][u * R + r] : a[r / 3][(r % 3) * a_row + u]; },
+          b + u * kRow, W);
+    };
     int64_t p = t.k;
     for (; p >= kSteps; p -= kSteps) {
 #pragma GCC unroll 4
-      for (int u = 0; u < kSteps; ++u)
-        step<R, V, false, true>(acc, [&](int r) DLCORE_LAMBDA { return a[u * R + r]; }, b + u * V * W, W);
-      a += kSteps * R;
-      b += kSteps * V * W;
+      for (int u = 0; u < kSteps; ++u) multiply(u);
+      advance(kSteps);
     }
     for (; p > 0; --p) {
-      step<R, V, false, true>(acc, [&](int r) DLCORE_LAMBDA { return a[r]; }, b, W);
-      a += R;
-      b += V * W;
+      multiply(0);
+      advance(1);
     }
     end<R, V, false>(acc, c, t.c_row, t.bias, t.relu, W);
   }
@@ -131,12 +141,13 @@ using TileFn = void (*)(const TileArgs&, int64_t, int);
 struct RowTiles {
   TileFn one, one_partial, two, two_partial, four, eight;  // nullptr where the registers do not suffice
   void (*packed)(const PackedArgs&);
+  void (*wide)(const PackedArgs&);
 };
 
 template <int R>
 constexpr RowTiles row_tiles() {
-  RowTiles t{tile<R, 1, false>, tile<R, 1, true>, tile<R, 2, false>, tile<R, 2, true>,
-             nullptr,           nullptr,          column_of_tiles<R>};
+  RowTiles t{tile<R, 1, false>, tile<R, 1, true>, tile<R, 2, false>,        tile<R, 2, true>,
+             nullptr,           nullptr,          column_of_tiles<R, true>, column_of_tiles<R, false>};
 #ifdef __AVX512F__
   if constexpr (R <= 6) t.four = tile<R, 4, false>;
   if constexpr (R <= 3) t.eight = tile<R, 8, false>;
@@ -180,6 +191,10 @@ void run_tile(int rows, int64_t cols, const TileArgs& args) {
 }
 
 void run_packed(int rows, const PackedArgs& args) { kTiles[rows - 1].packed(args); }
+
+void run_wide(int rows, PackedArgs args) {
+  for (int64_t j = 0; j < kWide; j += kPanel, args.b += kPanel, args.c += kPanel) kTiles[rows - 1].wide(args);
+}
 
 void pack_transposed(const PackArgs& p) {
   for (int64_t r0 = 0; r0 < p.width; r0 += W) {

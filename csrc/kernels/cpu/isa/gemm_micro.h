@@ -53,10 +53,15 @@ struct PackedArgs {
   float* c;
   int64_t c_row;
   bool accumulate;
-  const float* bias;
-  bool relu;
+  const float* bias = nullptr;
+  bool relu = false;
+  int64_t a_row = 0;
 };
 void run_packed(int rows, const PackedArgs& args);
+
+// Likewise by kWide columns, B as [k][kWide], A's rows a_row apart, each along k.
+inline constexpr int kWide = 32;
+void run_wide(int rows, PackedArgs args);
 
 // Widest stretch of columns that one pass of run_tile covers with so many rows: few rows need many columns to keep the
 // multipliers busy.

@@ -7,15 +7,25 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
+#ifdef __AVX512F__
+constexpr int64_t kFewTiles = 28;
+#else
+constexpr int64_t kFewTiles = 15;  // processors without AVX-512 have half the cache
+#endif
+
 // Tiles of a block, such that their transforms stay in the second-level cache; a multiple of the register tile's rows.
 template <int M>
 int64_t block_tiles(const WinogradShape& s) {
   const int64_t channels = s.ci > s.co ? s.ci : s.co;
-  const int64_t wanted = (channels <= 64 ? 28 : channels <= 128 ? 56 : 112) * (M == 4 ? 1 : 2);
-  const int64_t multiple = (wanted + kTileRows - 1) / kTileRows * kTileRows;
+  const int64_t wanted = (channels <= 64    ? kFewTiles
+                          : channels <= 128 ? 2 * kFewTiles
+                                            : 4 * kFewTiles) *
+                         (M == 4 ? 1 : 2);
+  const int64_t multiple = ceil_div(wanted, kTileRows) * kTileRows;
   return multiple < s.tiles() ? multiple : s.tiles();
 }
 
+static_assert(kChannels == kWide);
 constexpr int64_t kSlots = 8;  // chunks that work side by side, each with scratch of its own
 
 template <int M>
@@ -30,7 +40,7 @@ struct Job {
   bool ready;     // the weights stand transformed
   bool by_panel;  // few tiles: a chunk is a panel of output channels; else a block of tiles
   float *u, *v, *m, *filters;
-  int64_t u_panel, v_slot, m_slot, filter_slot;  // floats
+  int64_t u_panel, v_point, v_slot, m_slot, filter_slot;  // floats
 
   Job(const WinogradShape& shape, bool transformed) : s(shape), ready(transformed) {
     block = block_tiles<M>(s);
@@ -41,7 +51,8 @@ struct Job {
     const int64_t chunks = by_panel ? panels : blocks;
     slots = chunks < kSlots ? chunks : kSlots;
     u_panel = kPoints<M> * s.ci * kChannels;
-    v_slot = kPoints<M> * block * s.ci;
+    v_point = block * s.ci + 16;  // a line more: blocks are often multiples of 4 KB
+    v_slot = kPoints<M> * v_point;
     m_slot = kPoints<M> * block * kChannels;
     filter_slot = s.ci * 9 * kChannels;
   }
@@ -97,20 +108,23 @@ struct Job {
 
   void transform_inputs(int64_t b, float* to) const {
     const int64_t count = tiles_of(b);
-    for (int64_t t = 0; t < count; ++t) transform_input<M>(s, in, b * block + t, to + t * s.ci, block * s.ci);
+    for (int64_t t = 0; t < count; ++t) transform_input<M>(s, in, b * block + t, to + t * s.ci, v_point);
   }
 
   // Block b by panel p: 36 products, then out of Winograd's domain.
   void multiply(int64_t b, int64_t p, const float* vb, const float* up, float* mb) const {
     const int64_t count = tiles_of(b);
     for (int point = 0; point < kPoints<M>; ++point) {
-      const float* a = vb + point * block * s.ci;
+      const float* a = vb + point * v_point;
       float* c = mb + point * block * kChannels;
-      for (int64_t r = 0; r < count; r += kTileRows) {
-        const int rows = count - r < kTileRows ? static_cast<int>(count - r) : kTileRows;
-        const Segment segment{a + r * s.ci, up + point * s.ci * kChannels, s.ci};
-        run_tile(rows, kChannels, {&segment, 1, s.ci, 1, kChannels, c + r * kChannels, kChannels, false});
-      }
+      const float* u = up + point * s.ci * kChannels;
+      const int64_t whole = count / kTileRows, done = whole * kTileRows;
+      const auto rows_by_panel = [&](int rows, int64_t tiles, int64_t from) {
+        run_wide(rows, {a + from * s.ci, rows * s.ci, tiles, u, s.ci, c + from * kChannels, kChannels, false, nullptr,
+                        false, s.ci});
+      };
+      if (whole) rows_by_panel(kTileRows, whole, 0);
+      if (done < count) rows_by_panel(static_cast<int>(count - done), 1, done);
     }
     const int64_t first = p * kChannels, channels = s.co - first < kChannels ? s.co - first : kChannels;
     for (int64_t t = 0; t < count; ++t)

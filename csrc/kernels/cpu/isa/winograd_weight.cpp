@@ -2,6 +2,7 @@
 // chain of fma over all tiles in ascending order, then back to 3x3. Blocks of tiles are transformed first, by tiles,
 // then multiplied, by points and stretches of co; the sums stay in memory between blocks.
 #include "base/parallel.h"
+#include "kernels/cpu/isa/gemm_parts.h"
 #include "kernels/cpu/isa/winograd_parts.h"
 
 namespace dlcore::DLCORE_ISA {
@@ -15,25 +16,45 @@ void run(const WinogradShape& shape, const float* in, const float* dout, float* 
 
 namespace {
 
+#ifdef __AVX512F__
+constexpr int64_t kMostTiles = 512;  // of a block
+#else
+constexpr int64_t kMostTiles = 256;  // processors without AVX-512 have half the cache
+#endif
+
 template <int M>
 struct Sizes {
   int64_t block, blocks, v, d, sums;  // tiles; floats
+  int64_t v_point, d_point;           // from one point to the next: a line more than a block, which is often a power of
+                                      // two and would put all points of a tile into the same few lines of a cache
   explicit Sizes(const WinogradShape& s) {
     const int64_t channels = s.ci + s.co;
-    block = (channels <= 128 ? 512 : channels <= 256 ? 256 : 128) * (M == 4 ? 1 : 2);
+    block = (channels <= 128 ? kMostTiles : channels <= 256 ? kMostTiles / 2 : 128) * (M == 4 ? 1 : 2);
     if (block > s.tiles()) block = s.tiles();
     blocks = block ? (s.tiles() + block - 1) / block : 0;
-    v = kPoints<M> * block * s.ci;
-    d = kPoints<M> * block * s.co;
+    v_point = block * s.ci + 16;
+    d_point = block * s.co + 16;
+    v = kPoints<M> * v_point;
+    d = kPoints<M> * d_point;
     sums = kPoints<M> * s.ci * s.co;
   }
 };
 
-constexpr int64_t kRowChunk = kTileRows * 4;
+// The narrow tile wants its operands packed (gemm_parts.h), and many rows to repay it.
+constexpr bool kPacked = kTilesABlock > 1;
+constexpr int64_t kRowChunk = kTileRows * (kPacked ? kTilesABlock : 4);
 
 // Rows [first, first + count) of co at one point: sums[co][ci] += d[tile][co]ᵀ v[tile][ci].
 void multiply(const WinogradShape& s, const float* v, const float* d, float* sums, int64_t first, int64_t count,
               int64_t tiles, bool accumulate) {
+  if (kPacked) {
+    GemmArgs product;
+    product.m = s.co, product.n = product.ldb = s.ci, product.k = tiles;
+    product.a_row = 1, product.a_col = s.co;
+    product.a = d, product.b = v, product.c = sums;
+    run_rows_alone(product, first, count, accumulate);
+    return;
+  }
   for (int64_t c = 0; c < s.ci; c += kPanel) {
     const int64_t cols = s.ci - c < kPanel ? s.ci - c : kPanel;
     for (int64_t r = first; r < first + count; r += kTileRows) {
@@ -86,16 +107,15 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
     parallel_for((count + kTiles - 1) / kTiles, count * (s.ci + s.co) * kPoints<M> / 4, [&](int64_t chunk) {
       const int64_t end = (chunk + 1) * kTiles < count ? (chunk + 1) * kTiles : count;
       for (int64_t t = chunk * kTiles; t < end; ++t) {
-        transform_input<M>(s, in, first + t, v + t * s.ci, z.block * s.ci);
-        transform_gradient<M>(s, dout, first + t, d + t * s.co, z.block * s.co);
+        transform_input<M>(s, in, first + t, v + t * s.ci, z.v_point);
+        transform_gradient<M>(s, dout, first + t, d + t * s.co, z.d_point);
       }
     });
     const int64_t stretches = (s.co + kRowChunk - 1) / kRowChunk;
     parallel_for(kPoints<M> * stretches, kPoints<M> * count * s.ci * s.co / 32, [&](int64_t chunk) {
       const int64_t point = chunk / stretches, row = chunk % stretches * kRowChunk;
       const int64_t rows = s.co - row < kRowChunk ? s.co - row : kRowChunk;
-      multiply(s, v + point * z.block * s.ci, d + point * z.block * s.co, sums + point * s.co * s.ci, row, rows, count,
-               b > 0);
+      multiply(s, v + point * z.v_point, d + point * z.d_point, sums + point * s.co * s.ci, row, rows, count, b > 0);
     });
   }
   parallel_for(s.co, s.co * s.ci * kPoints<M> / 4, [&](int64_t o) { finish<M>(s, sums, o, dw); });
