@@ -140,6 +140,9 @@ CONVS = [
 ]  # fmt: skip
 
 
+WINOGRAD = {3: "winograd4", 5: "winograd2"}  # by the size of the kernel
+
+
 def conv() -> Iterator[Case]:
     for name, n, ci, size, co, k, stride, pad, dilation, groups in CONVS:
         out = (size + 2 * pad - dilation * (k - 1) - 1) // stride + 1
@@ -150,11 +153,12 @@ def conv() -> Iterator[Case]:
         }  # fmt: skip
         work = 2.0 * n * out * out * co * (ci // groups) * k * k
         variants = [("direct", attrs)]
-        if k == 3 and stride == dilation == groups == 1 and ci >= 16:  # as the pass `select` has it
-            variants.append(("winograd", {**attrs, "algorithm": "winograd4"}))
-            variants.append(("winograd 2x2", {**attrs, "algorithm": "winograd2"}))
+        if k in WINOGRAD and stride == groups == 1 and ci >= 16:  # as the pass `select` has it
+            variants.append(("winograd", {**attrs, "algorithm": WINOGRAD[k]}))
+            if k == 3 and dilation == 1:
+                variants.append(("winograd 2x2", {**attrs, "algorithm": "winograd2"}))
         options = {"stride": stride, "padding": pad, "dilation": dilation, "groups": groups}
-        for label, more in variants:
+        for label, own in variants:
             for direction, op, arrays, extra in (
                 ("forward", "conv2d", [x, w], {}),
                 ("data", "conv2d_backward_data", [dy, w], {"input_size": [size, size]}),
@@ -164,7 +168,7 @@ def conv() -> Iterator[Case]:
                 if direction == "forward":
                     peers["onnxruntime"] = onnx_conv(x, w, stride, pad, dilation, groups)
                 yield Case(
-                    "conv", f"{name} {direction}, {label}", op, arrays, {**more, **extra}, flops=work, peers=peers
+                    "conv", f"{name} {direction}, {label}", op, arrays, {**own, **extra}, flops=work, peers=peers
                 )
     yield from conv_1d_3d()
 
@@ -241,7 +245,11 @@ def conv_1d_3d() -> Iterator[Case]:
             }  # fmt: skip
             if direction == "forward":
                 peers["onnxruntime"] = onnx_conv(x, w, stride, pad, dilation, 1)
-            yield Case("conv", f"{name} {direction}", op + suffix, arrays, {**attrs, **extra}, flops=work, peers=peers)
+            more: dict[str, Any] = {**attrs, **extra}
+            yield Case("conv", f"{name} {direction}, direct", op + suffix, arrays, more, flops=work, peers=peers)
+            if axes == 1 and k in WINOGRAD and stride == 1 and ci >= 16:
+                more = more | {"algorithm": WINOGRAD[k]}
+                yield Case("conv", f"{name} {direction}, winograd", op + suffix, arrays, more, flops=work, peers=peers)
 
 
 def torch_conv_nd(direction: str, x: Array, w: Array, dy: Array, options: dict[str, int], layout: str) -> Any:

@@ -1,15 +1,15 @@
-"""dl.set_precision: how 3×3 convolutions round, decided when a model is traced or frozen."""
+"""dl.set_precision: how convolutions round, decided when a model is traced or frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore import nn, optim
+from dlcore import _core, nn, optim
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 32, 16, 16)).astype(np.float32)
@@ -25,22 +25,48 @@ def error(got: np.ndarray, want: np.ndarray) -> float:
     return float(np.abs(got - want).max() / np.abs(want).max())
 
 
-def test_errors_of_both(tmp_path: Path) -> None:
-    model = nn.Conv2d(32, 32, 3, padding=1)
-    weight, bias = (np.asarray(v.numpy(), np.float64) for v in (model.weight, model.bias))
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(X, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
-    want = np.einsum("nchwij,ocij->nohw", windows.astype(np.float64), weight) + bias[:, None, None]
+@pytest.mark.parametrize(
+    ("layer", "fast", "precise"),
+    [
+        (lambda: nn.Conv2d(32, 32, 3, padding=1), "winograd4", "winograd2"),
+        (lambda: nn.Conv2d(32, 32, 3, padding=2, dilation=2), "winograd4", "winograd2"),
+        (lambda: nn.Conv2d(32, 32, 5, padding=2), "winograd2", "direct"),
+        (lambda: nn.Conv1d(32, 32, 3, padding=1), "winograd4", "direct"),
+        (lambda: nn.Conv1d(32, 32, 5, padding=4, dilation=2), "winograd2", "direct"),
+    ],
+    ids=["3x3", "3x3 dilated", "5x5", "3", "5 dilated"],
+)
+def test_errors_of_both(layer: Callable[[], nn.Module], fast: str, precise: str, tmp_path: Path) -> None:
+    model = layer()
+    x = X if isinstance(model, nn.Conv2d) else X.reshape(4, 32, 256)
+    # The float64 kernels know the direct sum alone.
+    attrs = {"stride": [1] * (x.ndim - 2), "padding": [model.padding[0]] * (2 * (x.ndim - 2))}
+    attrs |= {"dilation": [model.dilation[0]] * (x.ndim - 2), "groups": 1, "layout": "nchw"}
+    wide, weight = x.astype(np.float64), np.asarray(model.weight.numpy(), np.float64)
+    if x.ndim == 3:  # a signal is an image of height 1
+        wide, weight = wide[:, :, None], weight[:, :, None]
+        attrs |= {"stride": [1, 1], "padding": [0, 0, *attrs["padding"]], "dilation": [1, *attrs["dilation"]]}
+    inputs = [_core.Tensor.from_numpy(a, copy=True) for a in (wide, weight)]
+    want = _core.run_op("conv2d", inputs, attrs, backend="ref")[0].numpy()
+    want = want.reshape(want.shape[0], want.shape[1], *x.shape[2:]) + np.asarray(model.bias.numpy()).reshape(
+        1, -1, *[1] * (x.ndim - 2)
+    )
     found = {}
-    for name in ("fast", "precise"):
+    for name, algorithm in (("fast", fast), ("precise", precise)):
         dl.set_precision(name)
         assert dl.precision() == dl.info()["precision"] == name
-        dl.freeze(model, example=X).save(tmp_path / name)
-        found[name] = dl.load(tmp_path / name).run(X)
-    assert error(found["precise"], want) < 1e-6
-    assert error(found["precise"], want) < error(found["fast"], want) < 1e-5
+        program = dl.freeze(model, example=x)
+        assert f'algorithm="{algorithm}"' in str(program)
+        program.save(tmp_path / name)
+        found[name] = dl.load(tmp_path / name).run(x)
+    # A chain of 25·32 products rounds as much as two of their transforms; nine are better off.
+    assert error(found["precise"], want) < (1e-6 if precise == "winograd2" else 2e-6)
+    assert error(found["fast"], want) < 1e-5
+    assert precise == "direct" or error(found["precise"], want) < error(found["fast"], want)
+    assert not np.array_equal(found["fast"], found["precise"])
     # A file keeps what it was frozen with, whatever holds where it is loaded.
     dl.set_precision("precise")
-    assert np.array_equal(dl.load(tmp_path / "fast").run(X), found["fast"])
+    assert np.array_equal(dl.load(tmp_path / "fast").run(x), found["fast"])
 
 
 def test_a_step_is_traced_anew() -> None:

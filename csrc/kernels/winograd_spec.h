@@ -7,22 +7,34 @@ namespace dlcore {
 
 struct TilePlan;
 
-// Outputs of a tile along each axis, 0 for direct sums.
-inline int64_t winograd_tile(const KernelSpec& spec) {
-  const std::string algorithm = spec.attrs.text_or("algorithm", "direct");
-  return algorithm == "winograd4" ? 4 : algorithm == "winograd2" ? 2 : 0;
-}
-inline bool wants_winograd(const KernelSpec& spec) { return winograd_tile(spec) != 0; }
+inline bool wants_winograd(const KernelSpec& spec) { return spec.attrs.text_or("algorithm", "direct") != "direct"; }
 
 // Shape of the product in Winograd's domain: of the forward convolution and its weights' gradient, or with the images'
 // roles exchanged, of the input's gradient.
 inline WinogradShape winograd_shape(const KernelSpec& spec, const ConvShape& s, bool of_input) {
-  DLCORE_CHECK(s.groups == 1 && s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
-                   s.dilation_w == 1,
-               Value, "[", spec.op, "] Winograd's algorithm needs a 3x3 kernel with stride, dilation and groups 1");
-  const int64_t tile = winograd_tile(spec);
-  if (of_input) return {s.n, s.oh, s.ow, s.h, s.w, s.co, s.ci, 2 - s.pad_top, 2 - s.pad_left, tile};
-  return {s.n, s.h, s.w, s.oh, s.ow, s.ci, s.co, s.pad_top, s.pad_left, tile};
+  struct Known {
+    int64_t tile_h, tile_w, taps_h, taps_w;
+  };
+#define DLCORE_FORM(F) {winograd::F::H::M, winograd::F::W::M, winograd::F::H::R, winograd::F::W::R},
+  constexpr Known kForms[kWinogradForms] = {DLCORE_WINOGRAD_FORMS(DLCORE_FORM)};
+#undef DLCORE_FORM
+  const int64_t tile = spec.attrs.text_or("algorithm", "direct") == "winograd4" ? 4 : 2;
+  int form = 0;
+  while (form < kWinogradForms &&
+         !(kForms[form].tile_w == tile && kForms[form].taps_h == s.kh && kForms[form].taps_w == s.kw))
+    ++form;
+  DLCORE_CHECK(form < kWinogradForms && s.groups == 1 && s.stride_h == 1 && s.stride_w == 1, Value, "[", spec.op,
+               "] Winograd's algorithm has no form for this kernel, or stride and groups are not 1");
+  const Known& known = kForms[form];
+  const int64_t reach_h = (s.kh - 1) * s.dilation_h, reach_w = (s.kw - 1) * s.dilation_w;
+  WinogradShape shape{s.n,          s.h,          s.w,          s.oh,         s.ow,         s.ci,
+                      s.co,         s.pad_top,    s.pad_left,   known.tile_h, known.tile_w, known.taps_h,
+                      known.taps_w, s.dilation_h, s.dilation_w, form};
+  if (of_input) {
+    shape.h = s.oh, shape.w = s.ow, shape.oh = s.h, shape.ow = s.w, shape.ci = s.co, shape.co = s.ci;
+    shape.pad_top = reach_h - s.pad_top, shape.pad_left = reach_w - s.pad_left;
+  }
+  return shape;
 }
 
 // The bindings of each backend, called by those of its convolutions.

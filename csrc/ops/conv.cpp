@@ -35,7 +35,8 @@ std::string by(const IntList& size) {
 struct Conv {
   Window window;
   int64_t groups;
-  bool channels_last, winograd;
+  bool channels_last;
+  std::string algorithm = "direct";
 
   IntList count(const Call& c, const IntList& size) const {
     IntList found;
@@ -44,12 +45,18 @@ struct Conv {
   }
 };
 
-// Winograd's algorithm exists for 3x3 kernels moved one pixel at a time.
+// Winograd's algorithm exists for kernels moved one pixel at a time: winograd4 of three taps along each axis or along
+// the last one, winograd2 of three along each, or of five.
 void check_algorithm(Call& c, const Conv& conv) {
-  const IntList one{1, 1}, three{3, 3};
-  c.check(!conv.winograd || (conv.window.kernel == three && conv.window.stride == one && conv.window.dilation == one &&
-                             conv.groups == 1),
-          "the algorithms winograd4 and winograd2 need a 3x3 kernel with stride, dilation and groups 1");
+  if (conv.algorithm == "direct") return;
+  const IntList one{1, 1}, &kernel = conv.window.kernel;
+  const bool row = kernel[0] == 1 && (kernel[1] == 3 || kernel[1] == 5), square = kernel[0] == kernel[1];
+  const bool known = conv.algorithm == "winograd4"
+                         ? kernel[1] == 3 && (row || square)
+                         : (square && (kernel[1] == 3 || kernel[1] == 5)) || (row && kernel[1] == 5);
+  c.check(known && conv.window.stride == one && conv.groups == 1, "the algorithm ", conv.algorithm,
+          " needs stride and groups 1 and a kernel of ",
+          conv.algorithm == "winograd4" ? "3x3 or 1x3" : "3x3, 5x5 or 1x5");
 }
 
 // Reads what the three ops share; the kernel size is filled in by the caller.
@@ -63,7 +70,7 @@ Conv read_conv(Call& c) {
   conv.window.dilation = c.ints("dilation", kAxes, 1);
   conv.groups = c.integer("groups", 1);
   conv.channels_last = c.channels_last(kAxes);
-  conv.winograd = kAxes == 2 && c.choice("algorithm", {"direct", "winograd4", "winograd2"}) != "direct";
+  if (kAxes == 2) conv.algorithm = c.choice("algorithm", {"direct", "winograd4", "winograd2"});
   return conv;
 }
 

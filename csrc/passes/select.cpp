@@ -1,6 +1,7 @@
 // Which algorithm a convolution uses, by its shape alone, never by the processor, a timing or the number of images: a
 // row's prediction must not depend on its batch.
 #include <atomic>
+#include <string>
 
 #include "passes/passes.h"
 
@@ -10,14 +11,27 @@ namespace {
 
 std::atomic<bool> g_precise = false;
 
-// F(4x4, 3x3) saves up to three quarters of the products and pays with transforms of its input and output. The precise
-// choice, F(2x2, 3x3), saves up to five ninths and rounds about as direct sums do.
+// F(4x4, 3x3) saves up to three quarters of the products, F(2x2, 5x5) two thirds, along one axis a half and two fifths,
+// and they pay with transforms of input and output. The precise choice, F(2x2, 3x3), saves up to five ninths and rounds
+// about as direct sums do; other kernels have none.
+std::string winograd_form(const IntList& kernel, bool precise) {
+  const bool square = kernel[0] == kernel[1], row = kernel[0] == 1;
+  if (square && kernel[1] == 3) return precise ? "winograd2" : "winograd4";
+  if (precise) return "direct";
+  if (row && kernel[1] == 3) return "winograd4";
+  if ((square || row) && kernel[1] == 5) return "winograd2";
+  return "direct";
+}
+
+// Outputs along an axis of those that a dilation lets one filter see together.
+int64_t seen(int64_t outputs, int64_t dilation) { return (outputs + dilation - 1) / dilation; }
+
 bool winograd_pays(const Shape& x, const Shape& y, const IntList& kernel, const Attrs& attrs) {
-  const IntList one{1, 1}, three{3, 3};
-  return kernel == three && attrs.ints("stride") == one && attrs.ints("dilation") == one &&
-         attrs.integer("groups") == 1 && x[3] >= 16 &&
-         y[3] >= 16 &&            // fewer channels: the transforms cost more than the products saved
-         y[1] >= 4 && y[2] >= 4;  // smaller images: most of a tile lies outside
+  const IntList one{1, 1}, dilation = attrs.ints("dilation");
+  return attrs.ints("stride") == one && attrs.integer("groups") == 1 && x[3] >= 16 &&
+         y[3] >= 16 &&  // fewer channels: the transforms cost more than the products saved
+         (kernel[0] == 1 || seen(y[1], dilation[0]) >= 4) &&
+         seen(y[2], dilation[1]) >= 4;  // else half a tile is outside
 }
 
 // One image of one tile has a single row to multiply with each of the 36 matrices of transformed weights, four times
@@ -39,9 +53,9 @@ Graph select_algorithms(const Graph& graph, bool latency) {
     const Shape& x = g.shape(data ? n.outputs[0] : n.inputs[0]);
     const Shape& y = g.shape(forward ? n.outputs[0] : n.inputs[weight ? 1 : 0]);
     const Shape& w = g.shape(weight ? n.outputs[0] : n.inputs[1]);
-    if (!winograd_pays(x, y, {w[2], w[3]}, n.attrs)) continue;
-    const bool direct = latency && single_tile(y);
-    n.attrs.set("algorithm", std::string(direct ? "direct" : g_precise ? "winograd2" : "winograd4"));
+    const IntList kernel{w[2], w[3]};
+    if (!winograd_pays(x, y, kernel, n.attrs)) continue;
+    n.attrs.set("algorithm", latency && single_tile(y) ? "direct" : winograd_form(kernel, g_precise));
   }
   return g;
 }

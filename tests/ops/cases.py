@@ -387,24 +387,33 @@ conv3d(9, 16, (1, 5, 6), 20, (1, 3, 3), pad=(0, 0, 1, 1, 1, 1))
 conv3d(2, 2, (6, 5, 14), 17, (3, 3, 3), pad=(1, 1, 1, 1, 2, 2), dilation=(2, 2, 2))
 conv3d(2, 32, (2, 2, 2), 8, (5, 1, 1), pad=(4, 4, 0, 0, 0, 0))
 
-for _n, _c, _h, _w, _o, _pad, _tile in (
-    (2, 5, 7, 9, 37, 1, 4), (1, 16, 4, 4, 16, 1, 4), (2, 40, 9, 8, 20, 0, 4), (9, 16, 5, 6, 18, 2, 4),
-    (2, 5, 7, 9, 37, 1, 2), (1, 16, 4, 4, 16, 1, 2), (2, 40, 9, 8, 20, 0, 2), (9, 16, 15, 16, 18, 2, 2),
+# n, channels in, height, width, channels out, padding, tile, kernel, dilation
+for _n, _c, _h, _w, _o, _pad, _tile, _k, _dil in (
+    (2, 5, 7, 9, 37, 1, 4, (3, 3), (1, 1)), (1, 16, 4, 4, 16, 1, 4, (3, 3), (1, 1)),
+    (2, 40, 9, 8, 20, 0, 4, (3, 3), (1, 1)), (9, 16, 5, 6, 18, 2, 4, (3, 3), (1, 1)),
+    (2, 5, 7, 9, 37, 1, 2, (3, 3), (1, 1)), (1, 16, 4, 4, 16, 1, 2, (3, 3), (1, 1)),
+    (2, 40, 9, 8, 20, 0, 2, (3, 3), (1, 1)), (9, 16, 15, 16, 18, 2, 2, (3, 3), (1, 1)),
+    (2, 5, 13, 11, 37, 2, 4, (3, 3), (2, 3)), (1, 20, 7, 9, 6, 5, 4, (3, 3), (5, 1)),
+    (2, 5, 7, 9, 37, 2, 2, (5, 5), (1, 1)), (3, 18, 12, 13, 16, 1, 2, (5, 5), (2, 2)),
+    (2, 5, 1, 19, 37, 1, 4, (1, 3), (1, 1)), (4, 17, 3, 22, 9, 2, 4, (1, 3), (1, 4)),
+    (2, 5, 1, 19, 37, 2, 2, (1, 5), (1, 1)), (3, 16, 2, 30, 20, 0, 2, (1, 5), (1, 3)),
 ):  # fmt: skip
-    _x, _y = (_n, _h, _w, _c), (_n, _h + 2 * _pad - 2, _w + 2 * _pad - 2, _o)
+    _ph = _pad if _k[0] > 1 else 0
+    _oh, _ow = conv_out(_h, _k[0], 1, _ph, _ph, _dil[0]), conv_out(_w, _k[1], 1, _pad, _pad, _dil[1])
+    _x, _y = (_n, _h, _w, _c), (_n, _oh, _ow, _o)
     _more = {
         "stride": [1, 1],
-        "padding": [_pad] * 4,
-        "dilation": [1, 1],
+        "padding": [_ph, _ph, _pad, _pad],
+        "dilation": list(_dil),
         "groups": 1,
         "layout": "nhwc",
         "algorithm": f"winograd{_tile}",
-        "label": f"winograd{_tile}-p{_pad}",
+        "label": f"winograd{_tile}-{_k[0]}x{_k[1]}-p{_pad}-d{_dil[0]}{_dil[1]}",
         "tolerance": 1e-5,
     }
-    case("conv2d", _x, (_o, _c, 3, 3), **_more)
-    case("conv2d_backward_data", _y, (_o, _c, 3, 3), **_more, input_size=[_h, _w])
-    case("conv2d_backward_weight", _x, _y, **_more, kernel=[3, 3])
+    case("conv2d", _x, (_o, _c, *_k), **_more)
+    case("conv2d_backward_data", _y, (_o, _c, *_k), **_more, input_size=[_h, _w])
+    case("conv2d_backward_weight", _x, _y, **_more, kernel=list(_k))
 
 # Products with an epilogue: bias, residual, scale, two results. Shapes for each way through the kernels.
 _CODE = "t0=add(x0,x1);t1=mul(t0,x2);t2=add(t1,x3);t3=relu(t2);out t3,t0"

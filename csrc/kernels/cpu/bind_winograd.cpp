@@ -1,4 +1,4 @@
-// Binds 3x3 convolutions that the graph wants done by Winograd's algorithm to the vectorised kernels.
+// Binds convolutions that the graph wants done by Winograd's algorithm to the vectorised kernels.
 #include "base/cpu.h"
 #include "kernels/cpu/bind_epilogue.h"
 #include "kernels/prepared.h"
@@ -9,11 +9,9 @@ namespace dlcore {
 #if defined(__x86_64__)
 BoundKernel cpu::bind_winograd(const KernelSpec& spec, const ConvSpec& conv, std::shared_ptr<const TilePlan> epilogue) {
   if (conv.nchw || current_isa() == Isa::Ref) return {};
-  const bool wide = current_isa() == Isa::Avx512, large = winograd_tile(spec) == 4;
-  const WinogradTable& table = large ? (wide ? avx512::winograd4_table : avx2::winograd4_table)
-                                     : (wide ? avx512::winograd2_table : avx2::winograd2_table);
   const bool of_input = spec.op == "conv2d_backward_data";
   const WinogradShape s = winograd_shape(spec, conv.shape, of_input);
+  const WinogradTable& table = (current_isa() == Isa::Avx512 ? avx512::winograd_tables : avx2::winograd_tables)[s.form];
   BoundKernel bound;
   if (spec.op == "conv2d_backward_weight") {
     bound.workspace = table.workspace_weight(s);
@@ -25,7 +23,7 @@ BoundKernel cpu::bind_winograd(const KernelSpec& spec, const ConvSpec& conv, std
     Prepared ready;
     if (const void* w = spec.constant(1)) {
       const std::string form =
-          "winograd" + to_string(Shape{s.tile, static_cast<int64_t>(current_isa()), of_input, s.co, s.ci});
+          "winograd" + to_string(Shape{s.form, static_cast<int64_t>(current_isa()), of_input, s.co, s.ci});
       ready = prepare(w, form, table.transformed_floats(s),
                       [&](float* to) { table.transform(s, static_cast<const float*>(w), of_input, to); });
     }

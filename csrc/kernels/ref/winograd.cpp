@@ -17,11 +17,6 @@ struct Arithmetic {
   static float number(float x) { return x; }
 };
 
-template <int M>
-constexpr int kPoints = (M + 2) * (M + 2);
-template <int M>
-using Moves = winograd::Transforms<Arithmetic, M>;
-
 struct Images {
   int64_t n, h, w, c;  // strides
   Images(bool nchw, int64_t height, int64_t width, int64_t channels)
@@ -31,88 +26,104 @@ struct Images {
         c(nchw ? height * width : 1) {}
 };
 
-// N x N pixels of one channel from (top, left), zeros outside.
-template <int N>
-void read(const float* image, const Images& at, int64_t height, int64_t width, int64_t top, int64_t left, float* to) {
-  for (int r = 0; r < N; ++r)
-    for (int q = 0; q < N; ++q) {
-      const int64_t y = top + r, x = left + q;
-      to[r * N + q] = y >= 0 && y < height && x >= 0 && x < width ? image[y * at.h + x * at.w] : 0.0f;
+// Rows x Cols pixels of one channel, the dilation apart, from (top, left), zeros outside.
+template <int Rows, int Cols>
+void read(const WinogradShape& s, const float* image, const Images& at, int64_t height, int64_t width, int64_t top,
+          int64_t left, float* to) {
+  for (int r = 0; r < Rows; ++r)
+    for (int q = 0; q < Cols; ++q) {
+      const int64_t y = top + r * s.dilation_h, x = left + q * s.dilation_w;
+      to[r * Cols + q] = y >= 0 && y < height && x >= 0 && x < width ? image[y * at.h + x * at.w] : 0.0f;
     }
 }
 
 // u[point][ci][co]
-template <int M>
+template <class F>
 std::vector<float> filters(const WinogradShape& s, const float* weights, bool rotated) {
-  std::vector<float> u(static_cast<size_t>(kPoints<M> * s.ci * s.co));
+  std::vector<float> u(static_cast<size_t>(F::kPoints * s.ci * s.co));
   for (int64_t i = 0; i < s.ci; ++i)
     for (int64_t o = 0; o < s.co; ++o) {
-      const float* w = weights + (rotated ? i * s.co + o : o * s.ci + i) * 9;
-      float g[9], out[kPoints<M>];
-      for (int k = 0; k < 9; ++k) g[k] = w[rotated ? 8 - k : k];
-      winograd::both_ways<3, M + 2>(g, out, Moves<M>::filter);
-      for (int k = 0; k < kPoints<M>; ++k) u[static_cast<size_t>((k * s.ci + i) * s.co + o)] = out[k];
+      const float* w = weights + (rotated ? i * s.co + o : o * s.ci + i) * F::kTaps;
+      float g[F::kTaps], out[F::kPoints];
+      for (int k = 0; k < F::kTaps; ++k) g[k] = w[rotated ? F::kTaps - 1 - k : k];
+      winograd::filter_tile<Arithmetic, F>(g, out);
+      for (int k = 0; k < F::kPoints; ++k) u[static_cast<size_t>((k * s.ci + i) * s.co + o)] = out[k];
     }
   return u;
 }
 
-template <class F>
-void for_each_tile(const WinogradShape& s, F body) {
+template <class Body>
+void for_each_tile(const WinogradShape& s, Body body) {
+  const int64_t step_h = s.tile_h * s.dilation_h, step_w = s.tile_w * s.dilation_w;
   for (int64_t n = 0; n < s.n; ++n)
-    for (int64_t top = 0; top < s.oh; top += s.tile)
-      for (int64_t left = 0; left < s.ow; left += s.tile) body(n, top, left);
+    for (int64_t h = 0; h < s.oh; h += step_h)
+      for (int64_t top = h; top < std::min(s.oh, h + s.dilation_h); ++top)
+        for (int64_t w = 0; w < s.ow; w += step_w)
+          for (int64_t left = w; left < std::min(s.ow, w + s.dilation_w); ++left) body(n, top, left);
 }
 
-template <int M>
+template <class F>
 void run(const WinogradShape& s, bool nchw, bool rotated, const float* in, const float* weights, float* out) {
   const Images from(nchw, s.h, s.w, s.ci), to(nchw, s.oh, s.ow, s.co);
-  const std::vector<float> u = filters<M>(s, weights, rotated);
-  std::vector<float> v(static_cast<size_t>(s.ci * kPoints<M>));
+  const std::vector<float> u = filters<F>(s, weights, rotated);
+  std::vector<float> v(static_cast<size_t>(s.ci * F::kPoints));
   for_each_tile(s, [&](int64_t n, int64_t top, int64_t left) {
     for (int64_t i = 0; i < s.ci; ++i) {
-      float d[kPoints<M>];
-      read<M + 2>(in + n * from.n + i * from.c, from, s.h, s.w, top - s.pad_top, left - s.pad_left, d);
-      winograd::both_ways<M + 2, M + 2>(d, v.data() + i * kPoints<M>, Moves<M>::input);
+      float d[F::kPoints];
+      read<F::H::P, F::W::P>(s, in + n * from.n + i * from.c, from, s.h, s.w, top - s.pad_top, left - s.pad_left, d);
+      winograd::input_tile<Arithmetic, F>(d, v.data() + i * F::kPoints);
     }
     for (int64_t o = 0; o < s.co; ++o) {
-      float m[kPoints<M>] = {}, y[M * M];
+      float m[F::kPoints] = {}, y[F::kOutputs];
       for (int64_t i = 0; i < s.ci; ++i)
-        for (int k = 0; k < kPoints<M>; ++k)
-          m[k] = std::fma(v[static_cast<size_t>(i * kPoints<M> + k)], u[static_cast<size_t>((k * s.ci + i) * s.co + o)],
+        for (int k = 0; k < F::kPoints; ++k)
+          m[k] = std::fma(v[static_cast<size_t>(i * F::kPoints + k)], u[static_cast<size_t>((k * s.ci + i) * s.co + o)],
                           m[k]);
-      winograd::both_ways<M + 2, M>(m, y, Moves<M>::output);
-      for (int64_t r = 0; r < std::min<int64_t>(M, s.oh - top); ++r)
-        for (int64_t q = 0; q < std::min<int64_t>(M, s.ow - left); ++q)
-          out[n * to.n + (top + r) * to.h + (left + q) * to.w + o * to.c] = y[r * M + q];
+      winograd::output_tile<Arithmetic, F>(m, y);
+      for (int64_t r = 0, h = top; r < F::H::M && h < s.oh; ++r, h += s.dilation_h)
+        for (int64_t q = 0, w = left; q < F::W::M && w < s.ow; ++q, w += s.dilation_w)
+          out[n * to.n + h * to.h + w * to.w + o * to.c] = y[r * F::W::M + q];
     }
   });
 }
 
-template <int M>
+template <class F>
 void run_weight(const WinogradShape& s, bool nchw, const float* in, const float* dout, float* dw) {
   const Images from(nchw, s.h, s.w, s.ci), to(nchw, s.oh, s.ow, s.co);
-  std::vector<float> sums(static_cast<size_t>(s.co * s.ci * kPoints<M>), 0.0f);
-  std::vector<float> v(static_cast<size_t>(s.ci * kPoints<M>));
+  std::vector<float> sums(static_cast<size_t>(s.co * s.ci * F::kPoints), 0.0f);
+  std::vector<float> v(static_cast<size_t>(s.ci * F::kPoints));
   for_each_tile(s, [&](int64_t n, int64_t top, int64_t left) {
     for (int64_t i = 0; i < s.ci; ++i) {
-      float d[kPoints<M>];
-      read<M + 2>(in + n * from.n + i * from.c, from, s.h, s.w, top - s.pad_top, left - s.pad_left, d);
-      winograd::both_ways<M + 2, M + 2>(d, v.data() + i * kPoints<M>, Moves<M>::input);
+      float d[F::kPoints];
+      read<F::H::P, F::W::P>(s, in + n * from.n + i * from.c, from, s.h, s.w, top - s.pad_top, left - s.pad_left, d);
+      winograd::input_tile<Arithmetic, F>(d, v.data() + i * F::kPoints);
     }
     for (int64_t o = 0; o < s.co; ++o) {
-      float d[M * M], g[kPoints<M>];
-      read<M>(dout + n * to.n + o * to.c, to, s.oh, s.ow, top, left, d);
-      winograd::both_ways<M, M + 2>(d, g, Moves<M>::gradient);
+      float d[F::kOutputs], g[F::kPoints];
+      read<F::H::M, F::W::M>(s, dout + n * to.n + o * to.c, to, s.oh, s.ow, top, left, d);
+      winograd::gradient_tile<Arithmetic, F>(d, g);
       for (int64_t i = 0; i < s.ci; ++i) {
-        float* sum = sums.data() + (o * s.ci + i) * kPoints<M>;
-        for (int k = 0; k < kPoints<M>; ++k)
-          sum[k] = std::fma(g[k], v[static_cast<size_t>(i * kPoints<M> + k)], sum[k]);
+        float* sum = sums.data() + (o * s.ci + i) * F::kPoints;
+        for (int k = 0; k < F::kPoints; ++k)
+          sum[k] = std::fma(g[k], v[static_cast<size_t>(i * F::kPoints + k)], sum[k]);
       }
     }
   });
   for (int64_t i = 0; i < s.co * s.ci; ++i)
-    winograd::both_ways<M + 2, 3>(sums.data() + i * kPoints<M>, dw + i * 9, Moves<M>::filter_gradient);
+    winograd::filter_gradient_tile<Arithmetic, F>(sums.data() + i * F::kPoints, dw + i * F::kTaps);
 }
+
+struct Loops {
+  decltype(&run<winograd::Square4>) forward;
+  decltype(&run_weight<winograd::Square4>) weight;
+};
+template <class F>
+constexpr Loops loops() {
+  return {run<F>, run_weight<F>};
+}
+#define DLCORE_FORM(F) loops<winograd::F>(),
+constexpr Loops kLoops[kWinogradForms] = {DLCORE_WINOGRAD_FORMS(DLCORE_FORM)};
+#undef DLCORE_FORM
 
 }  // namespace
 
@@ -123,9 +134,9 @@ BoundKernel ref::bind_winograd(const KernelSpec& spec, const ConvSpec& conv) {
     const float *a = static_cast<const float*>(r.in[0]), *b = static_cast<const float*>(r.in[1]);
     float* out = static_cast<float*>(r.out[0]);
     if (of_weight)
-      (s.tile == 4 ? run_weight<4> : run_weight<2>)(s, nchw, a, b, out);
+      kLoops[s.form].weight(s, nchw, a, b, out);
     else
-      (s.tile == 4 ? run<4> : run<2>)(s, nchw, of_input, a, b, out);
+      kLoops[s.form].forward(s, nchw, of_input, a, b, out);
   }};
 }
 

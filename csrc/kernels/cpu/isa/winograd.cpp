@@ -14,13 +14,13 @@ constexpr int64_t kFewTiles = 15;  // processors without AVX-512 have half the c
 #endif
 
 // Tiles of a block, such that their transforms stay in the second-level cache; a multiple of the register tile's rows.
-template <int M>
+template <class F>
 int64_t block_tiles(const WinogradShape& s) {
   const int64_t channels = s.ci > s.co ? s.ci : s.co;
   const int64_t wanted = (channels <= 64    ? kFewTiles
                           : channels <= 128 ? 2 * kFewTiles
                                             : 4 * kFewTiles) *
-                         (M == 4 ? 1 : 2);
+                         36 / F::kPoints;
   const int64_t multiple = ceil_div(wanted, kTileRows) * kTileRows;
   return multiple < s.tiles() ? multiple : s.tiles();
 }
@@ -28,7 +28,7 @@ int64_t block_tiles(const WinogradShape& s) {
 static_assert(kChannels == kWide);
 constexpr int64_t kSlots = 8;  // chunks that work side by side, each with scratch of its own
 
-template <int M>
+template <class F>
 struct Job {
   WinogradShape s;
   const float* in;
@@ -43,18 +43,18 @@ struct Job {
   int64_t u_panel, v_point, v_slot, m_slot, filter_slot;  // floats
 
   Job(const WinogradShape& shape, bool transformed) : s(shape), ready(transformed) {
-    block = block_tiles<M>(s);
+    block = block_tiles<F>(s);
     blocks = (s.tiles() + block - 1) / block;
     panels = (s.co + kChannels - 1) / kChannels;
     by_panel = blocks == 1 || (blocks == 2 && panels > 2);
     if (blocks == 2) block = (s.tiles() + 1) / 2;
     const int64_t chunks = by_panel ? panels : blocks;
     slots = chunks < kSlots ? chunks : kSlots;
-    u_panel = kPoints<M> * s.ci * kChannels;
+    u_panel = F::kPoints * s.ci * kChannels;
     v_point = block * s.ci + 16;  // a line more: blocks are often multiples of 4 KB
-    v_slot = kPoints<M> * v_point;
-    m_slot = kPoints<M> * block * kChannels;
-    filter_slot = s.ci * 9 * kChannels;
+    v_slot = F::kPoints * v_point;
+    m_slot = F::kPoints * block * kChannels;
+    filter_slot = s.ci * F::kTaps * kChannels;
   }
   int64_t u_size() const { return ready ? 0 : u_panel * (by_panel ? slots : panels); }
   int64_t v_size() const { return v_slot * (by_panel ? blocks : slots); }
@@ -68,24 +68,26 @@ struct Job {
     filters = m + m_size();
   }
 
-  // Panel p of the weights, input channels [begin, begin + some), into u[point][ci][32], through g[some][9][32].
+  // Panel p of the weights, input channels [begin, begin + some), into u[point][ci][32], through g[some][taps][32].
   void transform_weights(int64_t p, int64_t begin, int64_t some, float* to, float* g) const {
     const int64_t first = p * kChannels, count = s.co - first < kChannels ? s.co - first : kChannels;
+    constexpr int kTaps = F::kTaps;
     if (rotated) {
       for (int64_t i = 0; i < some; ++i)
-        pack_transposed(
-            {weights + ((begin + i) * s.co + first) * 9, 9, count, 9, 1, 0, g + i * 9 * kChannels, kChannels});
+        pack_transposed({weights + ((begin + i) * s.co + first) * kTaps, kTaps, count, kTaps, 1, 0,
+                         g + i * kTaps * kChannels, kChannels});
     } else {
-      pack_transposed({weights + (first * s.ci + begin) * 9, s.ci * 9, count, some * 9, 1, 0, g, kChannels});
+      pack_transposed(
+          {weights + (first * s.ci + begin) * kTaps, s.ci * kTaps, count, some * kTaps, 1, 0, g, kChannels});
     }
     for (int64_t i = 0; i < some; ++i) {
       for (int64_t c = 0; c < kChannels; c += W) {
-        VF in[9], out[kPoints<M>];
-#pragma GCC unroll 9
-        for (int k = 0; k < 9; ++k) in[k] = load(g + (i * 9 + (rotated ? 8 - k : k)) * kChannels + c);
-        winograd::both_ways<3, M + 2>(in, out, Filter<M>());
+        VF in[kTaps], out[F::kPoints];
+#pragma GCC unroll 25
+        for (int k = 0; k < kTaps; ++k) in[k] = load(g + (i * kTaps + (rotated ? kTaps - 1 - k : k)) * kChannels + c);
+        winograd::filter_tile<Arithmetic, F>(in, out);
 #pragma GCC unroll 36
-        for (int k = 0; k < kPoints<M>; ++k) store(to + (k * s.ci + begin + i) * kChannels + c, out[k]);
+        for (int k = 0; k < F::kPoints; ++k) store(to + (k * s.ci + begin + i) * kChannels + c, out[k]);
       }
     }
   }
@@ -93,12 +95,22 @@ struct Job {
   // The epilogue over the pixels of tiles [from, to): stretches of rows, tiles side by side.
   void apply(int64_t from, int64_t to) const {
     if (!epilogue) return;
+    constexpr int M = F::W::M;
+    if (s.dilation_h != 1 || s.dilation_w != 1) {
+      for (; from < to; ++from) {
+        const TilePosition p = tile_position(s, from);
+        for (int64_t h = p.top, r = 0; r < F::H::M && h < s.oh; ++r, h += s.dilation_h)
+          for (int64_t w = p.left, q = 0; q < M && w < s.ow; ++q, w += s.dilation_w)
+            epilogue->range(*epilogue, ((p.image * s.oh + h) * s.ow + w) * s.co, s.co);
+      }
+      return;
+    }
     const int64_t across = s.tiles_w();
     while (from < to) {
       const TilePosition p = tile_position(s, from);
       const int64_t room = across - p.left / M, count = room < to - from ? room : to - from;
       const int64_t right = p.left + count * M < s.ow ? p.left + count * M : s.ow;
-      for (int64_t h = p.top; h < p.top + M && h < s.oh; ++h)
+      for (int64_t h = p.top; h < p.top + F::H::M && h < s.oh; ++h)
         epilogue->range(*epilogue, ((p.image * s.oh + h) * s.ow + p.left) * s.co, (right - p.left) * s.co);
       from += count;
     }
@@ -108,13 +120,13 @@ struct Job {
 
   void transform_inputs(int64_t b, float* to) const {
     const int64_t count = tiles_of(b);
-    for (int64_t t = 0; t < count; ++t) transform_input<M>(s, in, b * block + t, to + t * s.ci, v_point);
+    for (int64_t t = 0; t < count; ++t) transform_input<F>(s, in, b * block + t, to + t * s.ci, v_point);
   }
 
   // Block b by panel p: 36 products, then out of Winograd's domain.
   void multiply(int64_t b, int64_t p, const float* vb, const float* up, float* mb) const {
     const int64_t count = tiles_of(b);
-    for (int point = 0; point < kPoints<M>; ++point) {
+    for (int point = 0; point < F::kPoints; ++point) {
       const float* a = vb + point * v_point;
       float* c = mb + point * block * kChannels;
       const float* u = up + point * s.ci * kChannels;
@@ -128,32 +140,32 @@ struct Job {
     }
     const int64_t first = p * kChannels, channels = s.co - first < kChannels ? s.co - first : kChannels;
     for (int64_t t = 0; t < count; ++t)
-      transform_output<M>(s, mb + t * kChannels, block * kChannels, b * block + t, first, channels, out);
+      transform_output<F>(s, mb + t * kChannels, block * kChannels, b * block + t, first, channels, out);
   }
 };
 
-template <int M>
+template <class F>
 size_t transformed_floats(const WinogradShape& shape) {
-  const Job<M> job(shape, false);
+  const Job<F> job(shape, false);
   return static_cast<size_t>(job.u_panel * job.panels);
 }
 
-template <int M>
+template <class F>
 void transform(const WinogradShape& shape, const float* weights, bool rotated, float* transformed) {
-  Job<M> job(shape, false);
+  Job<F> job(shape, false);
   job.weights = weights;
   job.rotated = rotated;
-  constexpr int64_t kPart = 64;  // input channels at a time, on the stack
-  parallel_for(job.panels, kPoints<M> * shape.ci * shape.co / 2, [&](int64_t p) {
-    float filters[kPart * 9 * kChannels];
+  constexpr int64_t kPart = 576 / F::kTaps;  // input channels at a time, on the stack
+  parallel_for(job.panels, F::kPoints * shape.ci * shape.co / 2, [&](int64_t p) {
+    float filters[kPart * F::kTaps * kChannels];
     for (int64_t i = 0; i < shape.ci; i += kPart)
       job.transform_weights(p, i, shape.ci - i < kPart ? shape.ci - i : kPart, transformed + p * job.u_panel, filters);
   });
 }
 
-template <int M>
+template <class F>
 size_t workspace(const WinogradShape& shape, bool transformed) {
-  const Job<M> job(shape, transformed);
+  const Job<F> job(shape, transformed);
   return static_cast<size_t>(job.u_size() + job.v_size() + job.m_size() + job.filter_size()) * sizeof(float);
 }
 
@@ -165,10 +177,10 @@ void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& body) {
   });
 }
 
-template <int M>
+template <class F>
 void run(const WinogradShape& shape, const float* in, const float* weights, bool rotated, const float* transformed,
          float* out, void* work, const Epilogue* epilogue) {
-  Job<M> job(shape, transformed != nullptr);
+  Job<F> job(shape, transformed != nullptr);
   if (job.s.tiles() == 0 || shape.co == 0) return;
   job.in = in;
   job.weights = weights;
@@ -176,9 +188,9 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
   job.out = out;
   job.epilogue = epilogue;
   job.place(static_cast<float*>(work));
-  const int64_t products = kPoints<M> * shape.tiles() * shape.ci * shape.co / 32,
-                moves = kPoints<M> * shape.tiles() * shape.ci / 2;
-  const int64_t filters = transformed ? 0 : kPoints<M> * shape.ci * shape.co / 2;
+  const int64_t products = F::kPoints * shape.tiles() * shape.ci * shape.co / 32,
+                moves = F::kPoints * shape.tiles() * shape.ci / 2;
+  const int64_t filters = transformed ? 0 : F::kPoints * shape.ci * shape.co / 2;
   if (job.by_panel) {
     parallel_for(job.blocks, moves, [&](int64_t b) { job.transform_inputs(b, job.v + b * job.v_slot); });
     in_slots(job.slots, job.panels, products + filters, [&](int64_t slot, int64_t p) {
@@ -208,17 +220,19 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
 }  // namespace
 
 namespace winograd_weight {
-template <int M>
+template <class F>
 size_t workspace(const WinogradShape& shape);
-template <int M>
+template <class F>
 void run(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);
 }  // namespace winograd_weight
 
-template <int M>
+template <class F>
 constexpr WinogradTable table() {
-  return {transformed_floats<M>,         transform<M>,           workspace<M>, run<M>,
-          winograd_weight::workspace<M>, winograd_weight::run<M>};
+  return {transformed_floats<F>,         transform<F>,           workspace<F>, run<F>,
+          winograd_weight::workspace<F>, winograd_weight::run<F>};
 }
-const WinogradTable winograd4_table = table<4>(), winograd2_table = table<2>();
+#define DLCORE_FORM(F) table<winograd::F>(),
+const WinogradTable winograd_tables[kWinogradForms] = {DLCORE_WINOGRAD_FORMS(DLCORE_FORM)};
+#undef DLCORE_FORM
 
 }  // namespace dlcore::DLCORE_ISA

@@ -1,6 +1,6 @@
 // The gradient of the weights in Winograd's domain: 36 or 16 products of (co, tiles) by (tiles, ci), each element one
-// chain of fma over all tiles in ascending order, then back to 3x3. Blocks of tiles are transformed first, by tiles,
-// then multiplied, by points and stretches of co; the sums stay in memory between blocks.
+// chain of fma over all tiles in ascending order, then back to the filter. Blocks of tiles are transformed first, by
+// tiles, then multiplied, by points and stretches of co; the sums stay in memory between blocks.
 #include "base/parallel.h"
 #include "kernels/cpu/isa/gemm_parts.h"
 #include "kernels/cpu/isa/winograd_parts.h"
@@ -8,9 +8,9 @@
 namespace dlcore::DLCORE_ISA {
 
 namespace winograd_weight {
-template <int M>
+template <class F>
 size_t workspace(const WinogradShape& shape);
-template <int M>
+template <class F>
 void run(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);
 }  // namespace winograd_weight
 
@@ -22,21 +22,21 @@ constexpr int64_t kMostTiles = 512;  // of a block
 constexpr int64_t kMostTiles = 256;  // processors without AVX-512 have half the cache
 #endif
 
-template <int M>
+template <class F>
 struct Sizes {
   int64_t block, blocks, v, d, sums;  // tiles; floats
   int64_t v_point, d_point;           // from one point to the next: a line more than a block, which is often a power of
                                       // two and would put all points of a tile into the same few lines of a cache
   explicit Sizes(const WinogradShape& s) {
     const int64_t channels = s.ci + s.co;
-    block = (channels <= 128 ? kMostTiles : channels <= 256 ? kMostTiles / 2 : 128) * (M == 4 ? 1 : 2);
+    block = (channels <= 128 ? kMostTiles : channels <= 256 ? kMostTiles / 2 : 128) * 36 / F::kPoints;
     if (block > s.tiles()) block = s.tiles();
     blocks = block ? (s.tiles() + block - 1) / block : 0;
     v_point = block * s.ci + 16;
     d_point = block * s.co + 16;
-    v = kPoints<M> * v_point;
-    d = kPoints<M> * d_point;
-    sums = kPoints<M> * s.ci * s.co;
+    v = F::kPoints * v_point;
+    d = F::kPoints * d_point;
+    sums = F::kPoints * s.ci * s.co;
   }
 };
 
@@ -65,65 +65,67 @@ void multiply(const WinogradShape& s, const float* v, const float* d, float* sum
   }
 }
 
-// One output channel's filters: sums[point][ci] → dw[ci][9].
-template <int M>
+// One output channel's filters: sums[point][ci] → dw[ci][tap].
+template <class F>
 void finish(const WinogradShape& s, const float* sums, int64_t o, float* dw) {
   for (int64_t c = 0; c < s.ci; c += W) {
     const int lanes = s.ci - c < W ? static_cast<int>(s.ci - c) : W;
-    VF u[kPoints<M>], g[9];
+    constexpr int kTaps = F::kTaps;
+    VF u[F::kPoints], g[kTaps];
 #pragma GCC unroll 36
-    for (int i = 0; i < kPoints<M>; ++i) u[i] = load_some(sums + (i * s.co + o) * s.ci + c, lanes);
-    winograd::both_ways<M + 2, 3>(u, g, FilterGradient<M>());
-    float columns[9 * W];
-    for (int k = 0; k < 9; ++k) store(columns + k * W, g[k]);
-    float* to = dw + (o * s.ci + c) * 9;
+    for (int i = 0; i < F::kPoints; ++i) u[i] = load_some(sums + (i * s.co + o) * s.ci + c, lanes);
+    winograd::filter_gradient_tile<Arithmetic, F>(u, g);
+    float columns[kTaps * W];
+    for (int k = 0; k < kTaps; ++k) store(columns + k * W, g[k]);
+    float* to = dw + (o * s.ci + c) * kTaps;
     for (int i = 0; i < lanes; ++i)
-      for (int k = 0; k < 9; ++k) to[i * 9 + k] = columns[k * W + i];
+      for (int k = 0; k < kTaps; ++k) to[i * kTaps + k] = columns[k * W + i];
   }
 }
 
 }  // namespace
 
-template <int M>
+template <class F>
 size_t winograd_weight::workspace(const WinogradShape& shape) {
-  const Sizes<M> z(shape);
+  const Sizes<F> z(shape);
   return static_cast<size_t>(z.v + z.d + z.sums) * sizeof(float);
 }
 
-template <int M>
+template <class F>
 void winograd_weight::run(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace) {
   const WinogradShape s = shape;
-  const Sizes<M> z(s);
+  const Sizes<F> z(s);
   float* v = static_cast<float*>(workspace);
   float* d = v + z.v;
   float* sums = d + z.d;
   if (!z.blocks) {
-    for (int64_t i = 0; i < s.co * s.ci * 9; ++i) dw[i] = 0.0f;
+    for (int64_t i = 0; i < s.co * s.ci * F::kTaps; ++i) dw[i] = 0.0f;
     return;
   }
   for (int64_t b = 0; b < z.blocks; ++b) {
     const int64_t first = b * z.block, count = s.tiles() - first < z.block ? s.tiles() - first : z.block;
     constexpr int64_t kTiles = 8;
-    parallel_for((count + kTiles - 1) / kTiles, count * (s.ci + s.co) * kPoints<M> / 4, [&](int64_t chunk) {
+    parallel_for((count + kTiles - 1) / kTiles, count * (s.ci + s.co) * F::kPoints / 4, [&](int64_t chunk) {
       const int64_t end = (chunk + 1) * kTiles < count ? (chunk + 1) * kTiles : count;
       for (int64_t t = chunk * kTiles; t < end; ++t) {
-        transform_input<M>(s, in, first + t, v + t * s.ci, z.v_point);
-        transform_gradient<M>(s, dout, first + t, d + t * s.co, z.d_point);
+        transform_input<F>(s, in, first + t, v + t * s.ci, z.v_point);
+        transform_gradient<F>(s, dout, first + t, d + t * s.co, z.d_point);
       }
     });
     const int64_t stretches = (s.co + kRowChunk - 1) / kRowChunk;
-    parallel_for(kPoints<M> * stretches, kPoints<M> * count * s.ci * s.co / 32, [&](int64_t chunk) {
+    parallel_for(F::kPoints * stretches, F::kPoints * count * s.ci * s.co / 32, [&](int64_t chunk) {
       const int64_t point = chunk / stretches, row = chunk % stretches * kRowChunk;
       const int64_t rows = s.co - row < kRowChunk ? s.co - row : kRowChunk;
       multiply(s, v + point * z.v_point, d + point * z.d_point, sums + point * s.co * s.ci, row, rows, count, b > 0);
     });
   }
-  parallel_for(s.co, s.co * s.ci * kPoints<M> / 4, [&](int64_t o) { finish<M>(s, sums, o, dw); });
+  parallel_for(s.co, s.co * s.ci * F::kPoints / 4, [&](int64_t o) { finish<F>(s, sums, o, dw); });
 }
 
-template size_t winograd_weight::workspace<4>(const WinogradShape&);
-template size_t winograd_weight::workspace<2>(const WinogradShape&);
-template void winograd_weight::run<4>(const WinogradShape&, const float*, const float*, float*, void*);
-template void winograd_weight::run<2>(const WinogradShape&, const float*, const float*, float*, void*);
+#define DLCORE_FORM(F)                                                           \
+  template size_t winograd_weight::workspace<winograd::F>(const WinogradShape&); \
+  template void winograd_weight::run<winograd::F>(const WinogradShape&, const float*, const float*, float*, void*);
+DLCORE_WINOGRAD_FORMS(DLCORE_FORM)
+#undef DLCORE_FORM
 
 }  // namespace dlcore::DLCORE_ISA
