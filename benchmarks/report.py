@@ -30,8 +30,11 @@ class Table:
         print(self.lines[-1], flush=True)
 
     def write(self, path: Path, mark: str) -> None:
-        """Replaces what stands between `<!-- mark:begin -->` and `<!-- mark:end -->`."""
+        """Replaces what stands between `<!-- mark:begin -->` and `<!-- mark:end -->`, or between the marks of the
+        instruction set in use (`mark-avx2`) where the document has these."""
         text = path.read_text()
+        own = f"{mark}-{dl.info()['isa']}"
+        mark = own if f"<!-- {own}:begin -->" in text else mark
         begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
         if begin not in text or end not in text:
             raise SystemExit(f"{path} has no place marked {begin} … {end}")

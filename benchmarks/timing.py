@@ -23,19 +23,25 @@ def interleave(
     candidates: dict[str, Callable[[int], object]], seconds: float = 4.0, slice_seconds: float = 0.03, threads: int = 1
 ) -> dict[str, Timing]:
     """Times all candidates in turn for about `seconds` in all. Each takes how often it should run: short ones run many
-    times to fill `slice_seconds`. With several threads each begins after a pause and a call that does not count: the
-    threads of the one before it go on spinning for a while, on the cores that it needs."""
+    times to fill `slice_seconds`; one that takes longer than `seconds` for a single call is not called again. With
+    several threads each begins after a pause and a call that does not count: the threads of the one before it go on
+    spinning for a while, on the cores that it needs."""
     repeats: dict[str, int] = {}
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
     for name, call in candidates.items():
         call(1)
         begin = time.perf_counter()
         call(1)
-        repeats[name] = max(1, int(slice_seconds / max(1e-7, time.perf_counter() - begin)))
+        once = time.perf_counter() - begin
+        if once > seconds:
+            samples[name].append(once)
+            continue
+        repeats[name] = max(1, int(slice_seconds / max(1e-7, once)))
         call(repeats[name])
-    samples: dict[str, list[float]] = {name: [] for name in candidates}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or min(map(len, samples.values())) < 5:
-        for name, call in candidates.items():
+    while repeats and (time.perf_counter() < end or min(len(samples[name]) for name in repeats) < 5):
+        for name in repeats:
+            call = candidates[name]
             if threads > 1:
                 time.sleep(_PAUSE)
                 call(1)
