@@ -62,15 +62,14 @@ DLCORE_INLINE Lanes larger(const Lanes& a, const Lanes& b) {
   return r;
 }
 
-DLCORE_INLINE VI lane_numbers(int part) {
-  VI r;
-  for (int i = 0; i < W; ++i) r[i] = part * W + i;
-  return r;
-}
-// a in lanes [from, 16), b in those below.
+// Read from lane `from` on, 16 lanes of it are set from lane 16 - from on.
+alignas(64) inline constexpr int32_t kSetLanes[2 * kLanes] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+DLCORE_INLINE VI set_lanes(int from, int part) { return load(kSetLanes + kLanes - from + part * W); }
+// a in lanes [from, 16), 0 <= from <= 16, b in those below.
 DLCORE_INLINE Lanes from_lane(int from, const Lanes& a, const Lanes& b) {
   Lanes r;
-  DLCORE_EACH_PART r.v[part] = select(lane_numbers(part) >= splat(from), a.v[part], b.v[part]);
+  DLCORE_EACH_PART r.v[part] = select(set_lanes(from, part), a.v[part], b.v[part]);
   return r;
 }
 // a in the first n lanes, b in the others.
@@ -111,16 +110,16 @@ DLCORE_INLINE void transpose_step(VF* r) {
     if (i & Step) continue;
     const VF a = r[i], b = r[i + Step];
 #ifdef __AVX512F__
-#define DLCORE_LOW(l) (((l)&Step) ? 16 + (l)-Step : (l))
-#define DLCORE_HIGH(l) (((l)&Step) ? 16 + (l) : (l) + Step)
+#define DLCORE_LOW(l) (((l) & Step) ? 16 + (l) - Step : (l))
+#define DLCORE_HIGH(l) (((l) & Step) ? 16 + (l) : (l) + Step)
 #define DLCORE_16(f) \
   f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
     r[i] = __builtin_shufflevector(a, b, DLCORE_16(DLCORE_LOW));
     r[i + Step] = __builtin_shufflevector(a, b, DLCORE_16(DLCORE_HIGH));
 #undef DLCORE_16
 #else
-#define DLCORE_LOW(l) (((l)&Step) ? 8 + (l)-Step : (l))
-#define DLCORE_HIGH(l) (((l)&Step) ? 8 + (l) : (l) + Step)
+#define DLCORE_LOW(l) (((l) & Step) ? 8 + (l) - Step : (l))
+#define DLCORE_HIGH(l) (((l) & Step) ? 8 + (l) : (l) + Step)
 #define DLCORE_8(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
     r[i] = __builtin_shufflevector(a, b, DLCORE_8(DLCORE_LOW));
     r[i + Step] = __builtin_shufflevector(a, b, DLCORE_8(DLCORE_HIGH));

@@ -13,7 +13,7 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 static_assert(kQueryBlock == kLanes);
-constexpr int kWide = kParts == 1 ? 8 : 4;  // accumulators of 16 lanes in a micro-kernel
+constexpr int kWide = kParts == 1 ? 8 : 6, kShort = kParts == 1 ? 8 : 4;  // accumulators of 16 lanes in a micro-kernel
 constexpr float kInfinity = __builtin_inff();
 
 // A block of queries: `count` from `first` on. Keys below `full` are seen by all, from `end` on by none, and key j
@@ -63,25 +63,53 @@ DLCORE_INLINE Lanes replace(const Lanes& a, float old, float with) {
   return r;
 }
 
+// Of micro-kernels, each in a function of its own: within one GCC loses track of their registers.
+#define DLCORE_APART __attribute__((noinline))
+
+// acc = fma(x, y, acc); AVX-512 reads a splat from memory within the multiplication, which the pinned form would not.
+DLCORE_INLINE void add_product(Lanes& acc, const Lanes& x, const Lanes& y) {
+  DLCORE_EACH_PART {
+    if constexpr (kParts == 1)
+      acc.v[part] = fma(x.v[part], y.v[part], acc.v[part]);
+    else
+      accumulate(acc.v[part], x.v[part], y.v[part]);
+  }
+}
+// f with a constant J and the begin of each run of J from 0 to `count`: J columns or keys, and then fewer. Two runs of
+// 4 take less time than one of 6 and one of 2.
+template <int J, class F>
+DLCORE_INLINE void in_runs_of(int64_t count, F f, int64_t begin = 0) {
+  const int64_t end = J == 6 && count % 6 == 2 && count > 2 ? count - 8 : count;
+  for (; begin + J <= end; begin += J) f.template operator()<J>(begin);
+  if constexpr (J > 1) in_runs_of<(J > 4 ? 4 : J / 2)>(count, f, begin);
+}
+// Heads of few columns are done with many accumulators before these have paid: 3% on AVX2.
+template <class F>
+DLCORE_INLINE void in_runs(int64_t count, int64_t size, F f) {
+  if (kShort < kWide && size <= 32)
+    in_runs_of<kShort>(count, f);
+  else
+    in_runs_of<kWide>(count, f);
+}
+
 // out[j] = chain over d < size of packed[d] rows[j][d], for J keys.
 template <int J>
-DLCORE_INLINE void dots(const float* packed, const float* rows, int64_t stride, int64_t size, float* out) {
+DLCORE_APART void dots(const float* packed, const float* rows, int64_t stride, int64_t size, float* out) {
   Lanes acc[J];
 #pragma GCC unroll 8
   for (int j = 0; j < J; ++j) acc[j] = zero_lanes();
+#pragma GCC unroll 2
   for (int64_t d = 0; d < size; ++d) {
     const Lanes q = load16(packed + d * kLanes);
 #pragma GCC unroll 8
-    for (int j = 0; j < J; ++j) acc[j] = fma(q, splat16(rows[j * stride + d]), acc[j]);
+    for (int j = 0; j < J; ++j) add_product(acc[j], splat16(rows[j * stride + d]), q);
   }
 #pragma GCC unroll 8
   for (int j = 0; j < J; ++j) store16(out + j * kLanes, acc[j]);
 }
 void all_dots(const float* packed, const float* rows, int64_t stride, int64_t size, int64_t end, float* out) {
-  int64_t j = 0;
-  for (; j + kWide <= end; j += kWide) dots<kWide>(packed, rows + j * stride, stride, size, out + j * kLanes);
-  for (; j + 2 <= end; j += 2) dots<2>(packed, rows + j * stride, stride, size, out + j * kLanes);
-  for (; j < end; ++j) dots<1>(packed, rows + j * stride, stride, size, out + j * kLanes);
+  in_runs(end, size,
+          [&]<int J>(int64_t j) DLCORE_LAMBDA { dots<J>(packed, rows + j * stride, stride, size, out + j * kLanes); });
 }
 
 // What is added to the scores of a block: rows of the mask packed as q is, or one for all queries.
@@ -100,31 +128,49 @@ Mask mask_of(const AttentionArgs& a, int64_t head, const Block& b, float* space)
   return {space, nullptr};
 }
 
-// out[d] = chain over the seen keys j of weights[j] rows[j][d], for C columns.
+// out[c] goes on its chain over the seen keys j from … to of weights[j] rows[j][c], for C columns.
 template <int C>
-DLCORE_INLINE void weigh(const Block& b, const float* weights, const float* rows, int64_t stride, float* out) {
+DLCORE_APART void weigh(const Block& b, int64_t from, int64_t to, const float* weights, const float* rows,
+                        int64_t stride, float* out) {
   Lanes acc[C];
 #pragma GCC unroll 8
-  for (int c = 0; c < C; ++c) acc[c] = zero_lanes();
-  for (int64_t j = 0; j < b.full; ++j) {
+  for (int c = 0; c < C; ++c) acc[c] = load16(out + c * kLanes);
+  int64_t j = from;
+  for (const int64_t full = b.full < to ? b.full : to; j < full; ++j) {
     const Lanes w = load16(weights + j * kLanes);
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) acc[c] = fma(w, splat16(rows[j * stride + c]), acc[c]);
+    for (int c = 0; c < C; ++c) add_product(acc[c], splat16(rows[j * stride + c]), w);
   }
-  for (int64_t j = b.full; j < b.end; ++j) {
-    const Lanes w = load16(weights + j * kLanes);
-    const int from = b.first_lane(j);
+  // The corner, whose keys only lanes from `first` on see: some of one part of the lanes, and all of the parts after
+  // it.
+#pragma GCC unroll 2
+  for (int some = 0; some < kParts; ++some) {
+    for (; j < to && b.first_lane(j) < (some + 1) * W; ++j) {
+      const VI seen = set_lanes(b.first_lane(j), some);
+#pragma GCC unroll 2
+      for (int part = some; part < kParts; ++part) {
+        const VF w = load(weights + j * kLanes + part * W);
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) acc[c] = from_lane(from, fma(w, splat16(rows[j * stride + c]), acc[c]), acc[c]);
+        for (int c = 0; c < C; ++c) {
+          const VF sum = fma(splat(rows[j * stride + c]), w, acc[c].v[part]);
+          acc[c].v[part] = part == some ? select(seen, sum, acc[c].v[part]) : sum;
+        }
+      }
+    }
   }
 #pragma GCC unroll 8
   for (int c = 0; c < C; ++c) store16(out + c * kLanes, acc[c]);
 }
+// Each of its columns goes over the rows anew: as many at a time as stay in the second-level cache.
 void weigh_all(const Block& b, const float* weights, const float* rows, int64_t stride, int64_t size, float* out) {
-  int64_t c = 0;
-  for (; c + kWide <= size; c += kWide) weigh<kWide>(b, weights, rows + c, stride, out + c * kLanes);
-  for (; c + 2 <= size; c += 2) weigh<2>(b, weights, rows + c, stride, out + c * kLanes);
-  for (; c < size; ++c) weigh<1>(b, weights, rows + c, stride, out + c * kLanes);
+  const int64_t fit = 16384 / stride, most = fit < 128 ? 128 : fit > 512 ? 512 : fit;
+  for (int64_t c = 0; c < size; ++c) store16(out + c * kLanes, zero_lanes());
+  for (int64_t from = 0; from < b.end; from += most) {
+    const int64_t to = from + most < b.end ? from + most : b.end;
+    in_runs(size, size, [&]<int C>(int64_t c) DLCORE_LAMBDA {
+      weigh<C>(b, from, to, weights, rows + c, stride, out + c * kLanes);
+    });
+  }
 }
 
 // The queries of `blocks` (count of them, `stride` floats of weights apart, rows after one another).
@@ -133,15 +179,14 @@ struct Blocks {
   int count;
   int64_t stride;
 };
-// out[j][c] goes on its chain over the queries i that see j, of weights[j][i] rows[i][c]: J keys, L vectors of columns
-// (the last of `tail` columns).
-template <int J, int L>
+// out[j][c] goes on its chain over the queries i that see j, of weights[j][i] rows[i][c]: J keys, L vectors of columns,
+// or `tail` columns.
+template <int J, int L, bool Partial>
 DLCORE_INLINE void spread(const Blocks& all, int64_t key, const float* weights, Rows<const float> rows, Rows<float> out,
                           int tail) {
   Lanes acc[J][L];
-  const auto get = [&](const float* p, int l) __attribute__((always_inline)) {
-    return L > 1 || tail == kLanes ? load16(p + l * kLanes) : load16(p, tail);
-  };
+  const auto get = [&](const float* p, int l)
+                       DLCORE_LAMBDA { return Partial ? load16(p, tail) : load16(p + l * kLanes); };
 #pragma GCC unroll 8
   for (int j = 0; j < J; ++j)
 #pragma GCC unroll 2
@@ -149,12 +194,21 @@ DLCORE_INLINE void spread(const Blocks& all, int64_t key, const float* weights, 
   for (int n = 0; n < all.count; ++n, weights += all.stride, rows.data += kLanes * rows.stride) {
     const Block& b = all.blocks[n];
     if (key >= b.end) continue;
-    const int last = b.first_lane(key + J - 1);
+    const int last = b.first_lane(key + J - 1), first = last - (J - 1);
+    if (last > 0) {  // the corner of the triangle, where query first + m sees m + 1 of the J keys
 #pragma GCC unroll 8
-    for (int j = 0; j < J; ++j)  // the corner of the triangle, where only some of the J keys are seen
-      for (int i = b.first_lane(key + j); i < last && i < b.count; ++i)
+      for (int m = 0; m < J - 1; ++m) {
+        const int i = first + m;
+        if (i < 0 || i >= b.count) continue;
+        Lanes x[L];
 #pragma GCC unroll 2
-        for (int l = 0; l < L; ++l) acc[j][l] = fma(splat16(weights[j * kLanes + i]), get(rows.row(i), l), acc[j][l]);
+        for (int l = 0; l < L; ++l) x[l] = get(rows.row(i), l);
+#pragma GCC unroll 8
+        for (int j = 0; j <= m; ++j)
+#pragma GCC unroll 2
+          for (int l = 0; l < L; ++l) add_product(acc[j][l], splat16(weights[j * kLanes + i]), x[l]);
+      }
+    }
     for (int i = last; i < b.count; ++i) {
       Lanes x[L];
 #pragma GCC unroll 2
@@ -162,34 +216,36 @@ DLCORE_INLINE void spread(const Blocks& all, int64_t key, const float* weights, 
 #pragma GCC unroll 8
       for (int j = 0; j < J; ++j)
 #pragma GCC unroll 2
-        for (int l = 0; l < L; ++l) acc[j][l] = fma(splat16(weights[j * kLanes + i]), x[l], acc[j][l]);
+        for (int l = 0; l < L; ++l) add_product(acc[j][l], splat16(weights[j * kLanes + i]), x[l]);
     }
   }
 #pragma GCC unroll 8
   for (int j = 0; j < J; ++j)
 #pragma GCC unroll 2
     for (int l = 0; l < L; ++l) {
-      if (L > 1 || tail == kLanes)
-        store16(out.row(key + j) + l * kLanes, acc[j][l]);
-      else
+      if (Partial)
         store16(out.row(key + j), acc[j][l], tail);
+      else
+        store16(out.row(key + j) + l * kLanes, acc[j][l]);
     }
 }
 template <int J>
-DLCORE_INLINE void spread_keys(const Blocks& all, int64_t j, const float* weights, Rows<const float> rows, int64_t size,
-                               Rows<float> out) {
+DLCORE_APART void spread_keys(const Blocks& all, int64_t j, const float* weights, Rows<const float> rows, int64_t size,
+                              Rows<float> out) {
+  constexpr int kPart = kParts == 1 ? J : (J + 1) / 2;  // AVX2 holds masks in registers of vectors
   weights += j * kLanes;
   int64_t c = 0;
   if constexpr (kParts == 1)
-    for (; c + 2 * kLanes <= size; c += 2 * kLanes) spread<J, 2>(all, j, weights, rows.from(c), out.from(c), kLanes);
-  for (; c + kLanes <= size; c += kLanes) spread<J, 1>(all, j, weights, rows.from(c), out.from(c), kLanes);
-  if (c < size) spread<J, 1>(all, j, weights, rows.from(c), out.from(c), (int)(size - c));
+    for (; c + 2 * kLanes <= size; c += 2 * kLanes)
+      spread<J, 2, false>(all, j, weights, rows.from(c), out.from(c), kLanes);
+  for (; c + kLanes <= size; c += kLanes) spread<J, 1, false>(all, j, weights, rows.from(c), out.from(c), kLanes);
+  if (c < size)
+    for (int k = 0; k < J; k += kPart)
+      spread<kPart, 1, true>(all, j + k, weights + k * kLanes, rows.from(c), out.from(c), (int)(size - c));
 }
 void spread_all(const Blocks& all, const float* weights, Rows<const float> rows, int64_t size, Rows<float> out) {
   const int64_t end = all.blocks[all.count - 1].end;
-  int64_t j = 0;
-  for (; j + kWide <= end; j += kWide) spread_keys<kWide>(all, j, weights, rows, size, out);
-  for (; j < end; ++j) spread_keys<1>(all, j, weights, rows, size, out);
+  in_runs(end, size, [&]<int J>(int64_t j) DLCORE_LAMBDA { spread_keys<J>(all, j, weights, rows, size, out); });
 }
 
 // Asks for rows from … to of a head, a block's share of `count` rows: heads that stand apart are not foreseen.
