@@ -8,6 +8,7 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 constexpr int64_t kStrip = 128;      // columns of a task that does not share B
+constexpr int64_t kLongStrip = 512;  // of one that goes by its rows
 constexpr int64_t kAlone = 1 << 18;  // multiplications that one thread does as fast as several
 
 #ifdef __AVX512F__
@@ -25,17 +26,20 @@ bool shares_b(const GemmArgs& g) {
 }
 
 bool in_strips(const GemmArgs&) { return false; }
+bool by_rows(const GemmArgs&) { return false; }
 #else
-// The narrow tile reads B more often, and wants its panels side by side in the first-level cache; only a few columns by
-// rows of A that are not a multiple of 4 KB apart are as well read where they stand.
+// The narrow tile reads B more often, and wants its panels side by side in the first-level cache.
 bool shares_b(const GemmArgs& g) {
   if (g.n < kPanel || g.k < 32 || g.m * g.n * g.k < int64_t{1} << 20) return false;
-  if (g.b_transposed) return g.m >= 96;
-  const bool in_place = g.a_col == 1 && g.n <= 128 && g.a_row % 1024 != 0;
-  return g.m >= 64 && !in_place;
+  return g.m >= (g.b_transposed ? 96 : 64);
 }
 
-bool in_strips(const GemmArgs& g) { return !g.b_transposed && !g.ready && g.m > 1 && g.k >= 32 && g.k * g.n >= 250000; }
+// One row or two go by rows of B; a dozen and more by strips of it, packed. Rows of B far from one another put a column
+// of it into few lines of the caches, so that fewer rows repay packing.
+bool by_rows(const GemmArgs& g) { return !g.b_transposed && g.m <= 2 && g.k * g.n >= 30000; }
+bool in_strips(const GemmArgs& g) {
+  return !g.b_transposed && !g.ready && g.m > (g.n < 2048 ? 6 : 2) && g.k >= 32 && g.k * g.n >= 250000;
+}
 #endif
 
 // Few rows wait for B, of which a thread gets some 7 numbers a cycle.
@@ -63,6 +67,11 @@ void add_bias(const GemmArgs& g, const float* bias, float* c, int64_t m, int64_t
 void run_part(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t m, int64_t n) {
   if (g.b_transposed && m <= kFewRows) {
     few_rows_by_transposed(static_cast<int>(m), {a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k});
+    if (bias) add_bias(g, bias, c, m, n);
+    return;
+  }
+  if (by_rows(g)) {
+    few_rows_by_rows(static_cast<int>(m), {a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k});
     if (bias) add_bias(g, bias, c, m, n);
     return;
   }
@@ -106,7 +115,7 @@ void run_parts(const GemmArgs& g) {
   // Rows are only divided where there would be too few tasks otherwise: each part of them packs its own transposed B,
   // which is rather cut into narrow strips.
   const bool narrow = g.b_transposed && g.m > kFewRows && g.batch * ceil_div(g.n, kStrip) < 8;
-  const int64_t strip = g.batch > 8 && g.n <= 512 ? g.n : narrow ? kPanel : kStrip;
+  const int64_t strip = by_rows(g) ? kLongStrip : g.batch > 8 && g.n <= 512 ? g.n : narrow ? kPanel : kStrip;
   const int64_t across = ceil_div(g.n, strip), enough = g.m * g.n * g.k <= kAlone ? 1 : narrow ? 4 : 8;
   const int64_t part_rows =
       g.batch * across >= enough ? g.m : even(g.m, max64(4, ceil_div(ceil_div(g.m, 16), kTileRows)) * kTileRows);

@@ -3,13 +3,16 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-// W columns of C from j on, for R rows: acc[r] goes on over elements [p, p + n) of W rows of B.
-template <int R>
-DLCORE_INLINE void block(const FewRowsArgs& g, const float* b, int64_t p, VF (&acc)[R]) {
-  VF v[W];
+template <int N>
+struct Constant {
+  constexpr operator int() const { return N; }
+};
+
+// v[c] = element c of each of W rows.
+DLCORE_INLINE void load_transposed(const float* src, int64_t stride, VF* v) {
 #ifdef __AVX512F__
 #pragma GCC unroll 16
-  for (int i = 0; i < W; ++i) v[i] = load(b + i * g.ldb + p);
+  for (int r = 0; r < W; ++r) v[r] = load(src + r * stride);
   transpose_registers(v);
 #else
   // Four rows in the lower halves and four in the upper: loads do a third of the shuffles.
@@ -17,7 +20,7 @@ DLCORE_INLINE void block(const FewRowsArgs& g, const float* b, int64_t p, VF (&a
   for (int h = 0; h < 2; ++h) {
     VF u[4], t[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) u[i] = load_halves(b + i * g.ldb + p + 4 * h, b + (i + 4) * g.ldb + p + 4 * h);
+    for (int i = 0; i < 4; ++i) u[i] = load_halves(src + i * stride + 4 * h, src + (i + 4) * stride + 4 * h);
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
       t[2 * i] = __builtin_shufflevector(u[2 * i], u[2 * i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
@@ -30,6 +33,13 @@ DLCORE_INLINE void block(const FewRowsArgs& g, const float* b, int64_t p, VF (&a
     }
   }
 #endif
+}
+
+// W columns of C from j on, for R rows: acc[r] goes on over elements [p, p + n) of W rows of B.
+template <int R>
+DLCORE_INLINE void block(const FewRowsArgs& g, const float* b, int64_t p, VF (&acc)[R]) {
+  VF v[W];
+  load_transposed(b + p, g.ldb, v);
   const float* a = g.a + p * g.a_col;
 #pragma GCC unroll 16
   for (int i = 0; i < W; ++i) {
@@ -83,6 +93,7 @@ void stretch(const FewRowsArgs& g, int64_t j, int64_t cols) {
   }
 }
 
+#ifdef __AVX512F__
 template <int R>
 void few_rows(const FewRowsArgs& g) {
   constexpr int kGroups = R <= 2 ? 2 : 1;
@@ -91,8 +102,118 @@ void few_rows(const FewRowsArgs& g) {
   for (; g.ldb % 1024 != 0 && j + kGroups * W <= g.cols; j += kGroups * W) stretch<R, kGroups>(g, j, kGroups * W);
   for (; j < g.cols; j += W) stretch<R, 1>(g, j, min64(W, g.cols - j));
 }
+#else
+// R rows by G groups of W columns from j on: a stretch of k of each group is transposed into the cache, then all chains
+// go over it side by side.
+template <int R, int G>
+void staged(const FewRowsArgs& g, int64_t j) {
+  constexpr int64_t kStretch = 32;
+  float t[G][kStretch * W + 16];
+  VF acc[G][R] = {};
+  const float* b = g.b + j * g.ldb;
+  for (int64_t p = 0; p < g.k; p += kStretch) {
+    const int64_t n = min64(kStretch, g.k - p);
+    for (int h = 0; h < G; ++h) {
+      const float* from = b + h * W * g.ldb + p;
+      int64_t q = 0;
+      for (; q + W <= n; q += W) {
+        VF v[W];
+        load_transposed(from + q, g.ldb, v);
+        if (q % 16 == 0) {  // rows are not followed for long enough to be foreseen
+#pragma GCC unroll 8
+          for (int i = 0; i < W; ++i) __builtin_prefetch(from + i * g.ldb + q + kStretch, 0, 2);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < W; ++i) store(t[h] + (q + i) * W, v[i]);
+      }
+      if (q < n) {
+        VF v[W];
+        load_block(from + q, g.ldb, W, n - q, v);
+        transpose_registers(v);
+#pragma GCC unroll 8
+        for (int i = 0; i < W; ++i) store(t[h] + (q + i) * W, v[i]);
+      }
+    }
+    const float* a = g.a + p * g.a_col;
+    for (int64_t i = 0; i < n; ++i, a += g.a_col) {
+      VF x[R];
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) x[r] = splat(a[r * g.a_row]);
+#pragma GCC unroll 8
+      for (int h = 0; h < G; ++h) {
+        const VF v = load(t[h] + i * W);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) accumulate(acc[h][r], x[r], v);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int h = 0; h < G; ++h) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) store(g.c + r * g.c_row + j + h * W, acc[h][r]);
+  }
+}
+
+template <int R>
+void few_rows(const FewRowsArgs& g) {
+  constexpr int kGroups = R <= 2 ? 4 : 2;
+  int64_t j = 0;
+  for (; j + kGroups * W <= g.cols; j += kGroups * W) staged<R, kGroups>(g, j);
+  if constexpr (kGroups > 4)
+    for (; j + 4 * W <= g.cols; j += 4 * W) staged<R, 4>(g, j);
+  for (; j + 2 * W <= g.cols; j += 2 * W) staged<R, 2>(g, j);
+  for (; j < g.cols; j += W) stretch<R, 1>(g, j, min64(W, g.cols - j));
+}
+#endif
+
+// C[R, cols] = A·B: several rows of B at a time, from one end to the other, so that the processor foresees what comes.
+template <int R>
+void by_rows(const FewRowsArgs& g) {
+  constexpr int kRows = 8 / R;
+  for (int r = 0; r < R; ++r)
+    for (int64_t j = 0; j < g.cols; ++j) g.c[r * g.c_row + j] = 0.0f;
+  const auto pass = [&](int64_t p, auto rows) DLCORE_LAMBDA {
+    constexpr int K = rows;
+    const float *a = g.a + p * g.a_col, *b = g.b + p * g.ldb;
+    VF x[R][K];
+#pragma GCC unroll 2
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int i = 0; i < K; ++i) x[r][i] = splat(a[r * g.a_row + i * g.a_col]);
+    }
+    const int64_t ldb = g.ldb, c_row = g.c_row;
+    const auto column = [&](int64_t j, auto get, auto put) DLCORE_LAMBDA {
+      VF acc[R];
+#pragma GCC unroll 2
+      for (int r = 0; r < R; ++r) acc[r] = get(g.c + r * c_row + j);
+#pragma GCC unroll 8
+      for (int i = 0; i < K; ++i) {
+        const VF v = get(b + i * ldb + j);
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r) acc[r] = fma(x[r][i], v, acc[r]);
+      }
+#pragma GCC unroll 2
+      for (int r = 0; r < R; ++r) put(g.c + r * c_row + j, acc[r]);
+    };
+    int64_t j = 0;
+    for (; j + W <= g.cols; j += W)
+      column(
+          j, [](const float* at) DLCORE_LAMBDA { return load(at); },
+          [](float* at, VF v) DLCORE_LAMBDA { store(at, v); });
+    const int rest = static_cast<int>(g.cols - j);
+    if (rest)
+      column(
+          j, [&](const float* at) DLCORE_LAMBDA { return load_partial(at, rest); },
+          [&](float* at, VF v) DLCORE_LAMBDA { store_partial(at, v, rest); });
+  };
+  int64_t p = 0;
+  for (; p + kRows <= g.k; p += kRows) pass(p, Constant<kRows>());
+  for (; p < g.k; ++p) pass(p, Constant<1>());
+}
 
 }  // namespace
+
+void few_rows_by_rows(int rows, const FewRowsArgs& args) { (rows == 1 ? by_rows<1> : by_rows<2>)(args); }
 
 void few_rows_by_transposed(int rows, const FewRowsArgs& args) {
   constexpr void (*kRows[kFewRows])(const FewRowsArgs&) = {

@@ -96,10 +96,10 @@ void tile(const TileArgs& t, int64_t column, int tail) {
 
 // Constant offsets serve four steps of k, without additions to pointers between the multiplications. A processor that
 // runs two threads on a core gives each half of its slots for instructions: there it is 87 against 79% of the peak.
-// Columns: A as [k][R], B's rows kPanel apart. Otherwise A's rows lie a_row apart, and B's kWide.
-template <int R, bool Columns>
+// Columns: A as [k][R]; otherwise its rows lie a_row apart. B's rows lie kRow apart.
+template <int R, bool Columns, int kRow>
 void column_of_tiles(const PackedArgs& t) {
-  constexpr int V = 2, kSteps = 4, G = Columns ? 1 : (R + 2) / 3, kRow = Columns ? V * W : kWide;
+  constexpr int V = 2, kSteps = 4, G = Columns ? 1 : (R + 2) / 3;
   const float* first = t.a;
   const int64_t a_row = t.a_row;
   float* c = t.c;
@@ -141,13 +141,21 @@ using TileFn = void (*)(const TileArgs&, int64_t, int);
 struct RowTiles {
   TileFn one, one_partial, two, two_partial, four, eight;  // nullptr where the registers do not suffice
   void (*packed)(const PackedArgs&);
+  void (*in_place)(const PackedArgs&);
   void (*wide)(const PackedArgs&);
 };
 
 template <int R>
 constexpr RowTiles row_tiles() {
-  RowTiles t{tile<R, 1, false>, tile<R, 1, true>, tile<R, 2, false>,        tile<R, 2, true>,
-             nullptr,           nullptr,          column_of_tiles<R, true>, column_of_tiles<R, false>};
+  RowTiles t{tile<R, 1, false>,
+             tile<R, 1, true>,
+             tile<R, 2, false>,
+             tile<R, 2, true>,
+             nullptr,
+             nullptr,
+             column_of_tiles<R, true, kPanel>,
+             column_of_tiles<R, false, kPanel>,
+             column_of_tiles<R, false, kWide>};
 #ifdef __AVX512F__
   if constexpr (R <= 6) t.four = tile<R, 4, false>;
   if constexpr (R <= 3) t.eight = tile<R, 8, false>;
@@ -191,6 +199,8 @@ void run_tile(int rows, int64_t cols, const TileArgs& args) {
 }
 
 void run_packed(int rows, const PackedArgs& args) { kTiles[rows - 1].packed(args); }
+
+void run_in_place(int rows, const PackedArgs& args) { kTiles[rows - 1].in_place(args); }
 
 void run_wide(int rows, PackedArgs args) {
   for (int64_t j = 0; j < kWide; j += kPanel, args.b += kPanel, args.c += kPanel) kTiles[rows - 1].wide(args);

@@ -59,7 +59,10 @@ struct PackedArgs {
 };
 void run_packed(int rows, const PackedArgs& args);
 
-// Likewise by kWide columns, B as [k][kWide], A's rows a_row apart, each along k.
+// Likewise with A's rows a_row apart, each along k.
+void run_in_place(int rows, const PackedArgs& args);
+
+// Likewise by kWide columns, B as [k][kWide].
 inline constexpr int kWide = 32;
 void run_wide(int rows, PackedArgs args);
 
@@ -168,5 +171,8 @@ struct FewRowsArgs {
   int64_t c_row, cols, k;
 };
 void few_rows_by_transposed(int rows, const FewRowsArgs& args);
+
+// The same with B as it is, (k, cols), for one or two rows.
+void few_rows_by_rows(int rows, const FewRowsArgs& args);
 
 }  // namespace dlcore::DLCORE_ISA

@@ -7,6 +7,7 @@ namespace {
 
 constexpr int64_t kGroup = 128 / kPanel;  // panels packed together: 512 bytes of each row of B
 constexpr int64_t kTileFloats = kTileRows * kDepth + W;
+constexpr int64_t kFewColumns = 256;
 
 // Rows r0 … of A, `count` of them in tiles of `rows`, k0 … k0 + k: [tile][k][rows of the tile], tiles kTileFloats
 // apart.
@@ -139,8 +140,16 @@ struct Sweep {
              {&segment, 1, a.row, step, kPanel, c + t * a.rows * g.n + j, g.n, accumulate, bias(j), g.relu});
   }
   void by_rows(const Rows& a, float* c) const {
-    for (int64_t t = 0; t * a.rows < a.count; ++t)
-      for (int64_t j = 0; j < n; j += kPanel) tile(a, t, j, c);
+    for (int64_t t = 0; t * a.rows < a.count; ++t) {
+      const bool whole = a.step == 1 && a.rows <= a.count - t * a.rows;
+      for (int64_t j = 0; j < n; j += kPanel) {
+        if (whole && n - j >= kPanel)
+          run_in_place(static_cast<int>(a.rows), {a.data + t * a.tile, a.tile, 1, panels + j / kPanel * panel_size, k,
+                                                  c + t * a.rows * g.n + j, g.n, accumulate, bias(j), g.relu, a.row});
+        else
+          tile(a, t, j, c);
+      }
+    }
   }
   void by_panels(const Rows& a, float* c) const {
     const int64_t whole = a.count / a.rows;
@@ -176,9 +185,11 @@ void run_shared(const GemmArgs& g) {
   const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
   const int64_t block_k = even(g.k, kDepth);
   const int64_t block_n = ceil_div(even(g.n, kBlockN), kPanel) * kPanel;
-  // A short k, or a B that the first cache holds: whole rows of C, whose lines are most of the traffic, and A read
-  // where it stands unless its rows are columns.
-  const bool by_rows = kTilesABlock > 1 && (g.k < 64 || g.k * g.n <= kPanelFloats), in_place = by_rows && g.a_col == 1;
+  // A short k, or a B that the first cache holds: whole rows of C, whose lines are most of the traffic. Likewise where
+  // a few columns would not repay packing A, which is then read where it stands, unless its rows are columns.
+  const bool along = g.a_col == 1, few_columns = along && g.a_row % 1024 != 0 && g.n <= kFewColumns;
+  const bool by_rows = kTilesABlock > 1 && (g.k < 64 || g.k * g.n <= kPanelFloats || few_columns);
+  const bool in_place = by_rows && along;
   const int64_t tiles_a_block =
       min64(kTilesABlock, max64(1, tiles / 5));  // few rows: small blocks, for several threads
   const int64_t chunk_tiles = max64(ceil_div(tiles, 32), tiles_a_block), chunks = ceil_div(tiles, chunk_tiles);
