@@ -247,7 +247,7 @@ def conv_1d_3d() -> Iterator[Case]:
                 peers["onnxruntime"] = onnx_conv(x, w, stride, pad, dilation, 1)
             more: dict[str, Any] = {**attrs, **extra}
             yield Case("conv", f"{name} {direction}, direct", op + suffix, arrays, more, flops=work, peers=peers)
-            if axes == 1 and k in WINOGRAD and stride == 1 and ci >= 16:
+            if k in WINOGRAD and stride == 1 and ci >= 16:
                 more = more | {"algorithm": WINOGRAD[k]}
                 yield Case("conv", f"{name} {direction}, winograd", op + suffix, arrays, more, flops=work, peers=peers)
 

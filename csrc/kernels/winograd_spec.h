@@ -7,11 +7,15 @@ namespace dlcore {
 
 struct TilePlan;
 
+// Of the gradients of a convolution, by the name of its op.
+inline bool is_of_input(const KernelSpec& spec) { return spec.op.ends_with("_backward_data"); }
+inline bool is_of_weight(const KernelSpec& spec) { return spec.op.ends_with("_backward_weight"); }
+
 inline bool wants_winograd(const KernelSpec& spec) { return spec.attrs.text_or("algorithm", "direct") != "direct"; }
 
 // Shape of the product in Winograd's domain: of the forward convolution and its weights' gradient, or with the images'
 // roles exchanged, of the input's gradient.
-inline WinogradShape winograd_shape(const KernelSpec& spec, const ConvShape& s, bool of_input) {
+inline WinogradShape winograd_shape(const KernelSpec& spec, const ConvShape& s) {
   struct Known {
     int64_t tile_h, tile_w, taps_h, taps_w;
   };
@@ -23,15 +27,16 @@ inline WinogradShape winograd_shape(const KernelSpec& spec, const ConvShape& s, 
   while (form < kWinogradForms &&
          !(kForms[form].tile_w == tile && kForms[form].taps_h == s.kh && kForms[form].taps_w == s.kw))
     ++form;
-  DLCORE_CHECK(form < kWinogradForms && s.groups == 1 && s.stride_h == 1 && s.stride_w == 1, Value, "[", spec.op,
-               "] Winograd's algorithm has no form for this kernel, or stride and groups are not 1");
+  DLCORE_CHECK(form < kWinogradForms && s.groups == 1 && s.stride_d == 1 && s.stride_h == 1 && s.stride_w == 1, Value,
+               "[", spec.op, "] Winograd's algorithm has no form for this kernel, or stride and groups are not 1");
   const Known& known = kForms[form];
   const int64_t reach_h = (s.kh - 1) * s.dilation_h, reach_w = (s.kw - 1) * s.dilation_w;
-  WinogradShape shape{s.n,          s.h,          s.w,          s.oh,         s.ow,         s.ci,
-                      s.co,         s.pad_top,    s.pad_left,   known.tile_h, known.tile_w, known.taps_h,
-                      known.taps_w, s.dilation_h, s.dilation_w, form};
-  if (of_input) {
-    shape.h = s.oh, shape.w = s.ow, shape.oh = s.h, shape.ow = s.w, shape.ci = s.co, shape.co = s.ci;
+  WinogradShape shape{s.n,          s.h,        s.w,          s.oh,         s.ow,         s.ci,         s.co,
+                      s.pad_top,    s.pad_left, known.tile_h, known.tile_w, known.taps_h, known.taps_w, s.dilation_h,
+                      s.dilation_w, form,       s.d,          s.od,         s.kd,         s.pad_front,  s.dilation_d};
+  if (is_of_input(spec)) {
+    shape.d = s.od, shape.h = s.oh, shape.w = s.ow, shape.od = s.d, shape.oh = s.h, shape.ow = s.w;
+    shape.ci = s.co, shape.co = s.ci, shape.pad_front = (s.kd - 1) * s.dilation_d - s.pad_front;
     shape.pad_top = reach_h - s.pad_top, shape.pad_left = reach_w - s.pad_left;
   }
   return shape;

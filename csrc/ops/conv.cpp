@@ -45,17 +45,17 @@ struct Conv {
   }
 };
 
-// Winograd's algorithm exists for kernels moved one pixel at a time: winograd4 of three taps along each axis or along
-// the last one, winograd2 of three along each, or of five.
+// Winograd's algorithm exists for kernels moved one pixel at a time: winograd4 of three taps along the last two axes or
+// along the last one, winograd2 of three along both, or of five. The depth is summed over as it is.
 void check_algorithm(Call& c, const Conv& conv) {
   if (conv.algorithm == "direct") return;
-  const IntList one{1, 1}, &kernel = conv.window.kernel;
-  const bool row = kernel[0] == 1 && (kernel[1] == 3 || kernel[1] == 5), square = kernel[0] == kernel[1];
-  const bool known = conv.algorithm == "winograd4"
-                         ? kernel[1] == 3 && (row || square)
-                         : (square && (kernel[1] == 3 || kernel[1] == 5)) || (row && kernel[1] == 5);
+  const IntList &all = conv.window.kernel, one(all.size(), 1);
+  const int64_t height = all[all.size() - 2], width = all.back();
+  const bool row = height == 1 && (width == 3 || width == 5), square = height == width;
+  const bool known = conv.algorithm == "winograd4" ? width == 3 && (row || square)
+                                                   : (square && (width == 3 || width == 5)) || (row && width == 5);
   c.check(known && conv.window.stride == one && conv.groups == 1, "the algorithm ", conv.algorithm,
-          " needs stride and groups 1 and a kernel of ",
+          " needs stride and groups 1 and a kernel whose height and width are ",
           conv.algorithm == "winograd4" ? "3x3 or 1x3" : "3x3, 5x5 or 1x5");
 }
 
@@ -70,7 +70,7 @@ Conv read_conv(Call& c) {
   conv.window.dilation = c.ints("dilation", kAxes, 1);
   conv.groups = c.integer("groups", 1);
   conv.channels_last = c.channels_last(kAxes);
-  if (kAxes == 2) conv.algorithm = c.choice("algorithm", {"direct", "winograd4", "winograd2"});
+  conv.algorithm = c.choice("algorithm", {"direct", "winograd4", "winograd2"});
   return conv;
 }
 

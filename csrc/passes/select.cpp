@@ -14,29 +14,31 @@ std::atomic<bool> g_precise = false;
 // F(4x4, 3x3) saves up to three quarters of the products, F(2x2, 5x5) two thirds, along one axis a half and two fifths,
 // and they pay with transforms of input and output. The precise choice, F(2x2, 3x3), saves up to five ninths and rounds
 // about as direct sums do; other kernels have none.
-std::string winograd_form(const IntList& kernel, bool precise) {
-  const bool square = kernel[0] == kernel[1], row = kernel[0] == 1;
-  if (square && kernel[1] == 3) return precise ? "winograd2" : "winograd4";
+std::string winograd_form(int64_t height, int64_t width, bool precise) {
+  const bool square = height == width, row = height == 1;
+  if (square && width == 3) return precise ? "winograd2" : "winograd4";
   if (precise) return "direct";
-  if (row && kernel[1] == 3) return "winograd4";
-  if ((square || row) && kernel[1] == 5) return "winograd2";
+  if (row && width == 3) return "winograd4";
+  if ((square || row) && width == 5) return "winograd2";
   return "direct";
 }
 
 // Outputs along an axis of those that a dilation lets one filter see together.
 int64_t seen(int64_t outputs, int64_t dilation) { return (outputs + dilation - 1) / dilation; }
 
-bool winograd_pays(const Shape& x, const Shape& y, const IntList& kernel, const Attrs& attrs) {
-  const IntList one{1, 1}, dilation = attrs.ints("dilation");
-  return attrs.ints("stride") == one && attrs.integer("groups") == 1 && x[3] >= 16 &&
-         y[3] >= 16 &&  // fewer channels: the transforms cost more than the products saved
-         (kernel[0] == 1 || seen(y[1], dilation[0]) >= 4) &&
-         seen(y[2], dilation[1]) >= 4;  // else half a tile is outside
+// Images and kernels by their last axes: a depth before them is summed over as it is.
+bool winograd_pays(const Shape& x, const Shape& y, int64_t kernel_height, const Attrs& attrs) {
+  const size_t h = y.size() - 3, w = y.size() - 2;
+  const IntList stride = attrs.ints("stride"), one(stride.size(), 1), dilation = attrs.ints("dilation");
+  return stride == one && attrs.integer("groups") == 1 && x.back() >= 16 &&
+         y.back() >= 16 &&  // fewer channels: the transforms cost more than the products saved
+         (kernel_height == 1 || seen(y[h], dilation[h - 1]) >= 4) &&
+         seen(y[w], dilation[w - 1]) >= 4;  // else half a tile is outside
 }
 
 // One image of one tile has a single row to multiply with each of the 36 matrices of transformed weights, four times
 // the memory of the weights themselves: reading them takes longer than the direct products.
-bool single_tile(const Shape& y) { return y[1] <= 4 && y[2] <= 4; }
+bool single_tile(const Shape& y) { return y.size() == 4 && y[1] <= 4 && y[2] <= 4; }
 
 }  // namespace
 
@@ -46,16 +48,17 @@ bool precise() { return g_precise; }
 Graph select_algorithms(const Graph& graph, bool latency) {
   Graph g = graph;
   for (Node& n : g.nodes) {
-    const bool forward = n.op == "conv2d", data = n.op == "conv2d_backward_data",
-               weight = n.op == "conv2d_backward_weight";
-    if ((!forward && !data && !weight) || n.attrs.has("algorithm") || n.attrs.text("layout") != "nhwc") continue;
+    const bool forward = n.op == "conv2d" || n.op == "conv3d", convolves = n.op.starts_with("conv");
+    const bool data = convolves && n.op.ends_with("_backward_data"),
+               weight = convolves && n.op.ends_with("_backward_weight");
+    if ((!forward && !data && !weight) || n.attrs.has("algorithm") || n.attrs.text("layout").back() != 'c') continue;
     if (g.dtype(n.outputs[0]) != DType::F32) continue;
     const Shape& x = g.shape(data ? n.outputs[0] : n.inputs[0]);
     const Shape& y = g.shape(forward ? n.outputs[0] : n.inputs[weight ? 1 : 0]);
     const Shape& w = g.shape(weight ? n.outputs[0] : n.inputs[1]);
-    const IntList kernel{w[2], w[3]};
-    if (!winograd_pays(x, y, kernel, n.attrs)) continue;
-    n.attrs.set("algorithm", latency && single_tile(y) ? "direct" : winograd_form(kernel, g_precise));
+    const int64_t height = w[w.size() - 2];
+    if (!winograd_pays(x, y, height, n.attrs)) continue;
+    n.attrs.set("algorithm", latency && single_tile(y) ? "direct" : winograd_form(height, w.back(), g_precise));
   }
   return g;
 }

@@ -261,6 +261,7 @@ for _ta in (0, 1):
         for _m, _n, _k in (
             (5, 7, 3), (33, 65, 40), (1, 17, 9), (19, 1, 8), (64, 10, 128), (100, 70, 500),
             (160, 531, 300), (20, 1001, 260), (1, 100, 70), (2, 71, 50),
+            (1, 605, 83), (2, 1030, 70), (3, 90, 150),
         ):  # fmt: skip
             case(
                 "matmul",
@@ -360,18 +361,19 @@ conv(1, 2, 1, 12, 3, (1, 4), stride=1)
 
 def conv3d(
     n: int, c: int, size: tuple[int, ...], o: int, k: tuple[int, ...], stride: tuple[int, ...] = (1, 1, 1),
-    pad: tuple[int, ...] = (0,) * 6, dilation: tuple[int, ...] = (1, 1, 1), groups: int = 1,
+    pad: tuple[int, ...] = (0,) * 6, dilation: tuple[int, ...] = (1, 1, 1), groups: int = 1, algorithm: str = "direct",
 ) -> None:  # fmt: skip
-    """The three directions in both layouts."""
+    """The three directions in both layouts; Winograd's has the one that the vectorised kernels have."""
     out = tuple(
         conv_out(s, k[i], stride[i], pad[2 * i], pad[2 * i + 1], dilation[i]) for i, s in enumerate(size)
     )  # fmt: skip
     weight = (o, c // groups, *k)
-    for layout in ("ncdhw", "ndhwc"):
+    for layout in ("ncdhw", "ndhwc")[algorithm != "direct" :]:
         x, y = ((n, c, *size), (n, o, *out)) if layout == "ncdhw" else ((n, *size, c), (n, *out, o))
         more: dict[str, Any] = {
             "stride": list(stride), "padding": list(pad), "dilation": list(dilation), "groups": groups,
-            "layout": layout, "label": f"{layout}-k{k}-g{groups}", "tolerance": 1e-5,
+            "layout": layout, "label": f"{layout}-k{k}-g{groups}-{algorithm}", "tolerance": 1e-5,
+            "algorithm": algorithm,
             "grad": (0, 1) if math.prod(y) * math.prod(weight[1:]) < 20_000 else (),
         }  # fmt: skip
         case("conv3d", x, weight, **more)
@@ -386,6 +388,11 @@ conv3d(2, 20, (4, 5, 6), 40, (3, 3, 3), stride=(2, 2, 1), pad=(1,) * 6)
 conv3d(9, 16, (1, 5, 6), 20, (1, 3, 3), pad=(0, 0, 1, 1, 1, 1))
 conv3d(2, 2, (6, 5, 14), 17, (3, 3, 3), pad=(1, 1, 1, 1, 2, 2), dilation=(2, 2, 2))
 conv3d(2, 32, (2, 2, 2), 8, (5, 1, 1), pad=(4, 4, 0, 0, 0, 0))
+conv3d(2, 5, (3, 7, 9), 37, (3, 3, 3), pad=(1,) * 6, algorithm="winograd4")
+conv3d(3, 17, (4, 6, 5), 18, (2, 3, 3), pad=(2, 0, 1, 0, 0, 1), dilation=(2, 1, 1), algorithm="winograd4")
+conv3d(1, 20, (5, 6, 9), 6, (4, 3, 3), pad=(3, 3, 2, 2, 1, 1), dilation=(1, 2, 1), algorithm="winograd2")
+conv3d(2, 6, (4, 7, 7), 33, (3, 5, 5), pad=(1, 1, 2, 2, 2, 2), algorithm="winograd2")
+conv3d(2, 16, (4, 2, 9), 16, (3, 1, 3), pad=(1, 1, 0, 0, 1, 1), algorithm="winograd4")
 
 # n, channels in, height, width, channels out, padding, tile, kernel, dilation
 for _n, _c, _h, _w, _o, _pad, _tile, _k, _dil in (
@@ -451,10 +458,12 @@ for _n, _c, _h, _w, _o, _k, _groups, _stride, _algorithm in (
     _x, _y = (_n, _h, _w, _c), (_n, _oh, _ow, _o)
     _weight = (_o, _c // _groups, _k, _k)
     case("conv2d_fused", _x, _weight, (_o,), (1,), _y, **_more)
-case(
-    "conv3d_fused", (2, 3, 4, 5, 20), (24, 20, 2, 3, 3), (24,), (1,), (2, 2, 4, 5, 24), stride=[1] * 3,
-    padding=[0, 0, 1, 1, 1, 1], dilation=[1] * 3, groups=1, layout="ndhwc", code=_CODE, tolerance=1e-5,
-)  # fmt: skip
+for _algorithm in ("direct", "winograd4"):
+    case(
+        "conv3d_fused", (2, 3, 4, 5, 20), (24, 20, 2, 3, 3), (24,), (1,), (2, 2, 4, 5, 24), stride=[1] * 3,
+        padding=[0, 0, 1, 1, 1, 1], dilation=[1] * 3, groups=1, layout="ndhwc", algorithm=_algorithm, code=_CODE,
+        label=f"epilogue-{_algorithm}", tolerance=1e-5,
+    )  # fmt: skip
 
 for _op, _x, _size, _more in (
     ("layer_norm", (6, 33), (33,), {"dims": 1}), ("rms_norm", (500, 40), (40,), {"dims": 1}),

@@ -9,11 +9,11 @@ namespace dlcore {
 #if defined(__x86_64__)
 BoundKernel cpu::bind_winograd(const KernelSpec& spec, const ConvSpec& conv, std::shared_ptr<const TilePlan> epilogue) {
   if (conv.nchw || current_isa() == Isa::Ref) return {};
-  const bool of_input = spec.op == "conv2d_backward_data";
-  const WinogradShape s = winograd_shape(spec, conv.shape, of_input);
+  const bool of_input = is_of_input(spec);
+  const WinogradShape s = winograd_shape(spec, conv.shape);
   const WinogradTable& table = (current_isa() == Isa::Avx512 ? avx512::winograd_tables : avx2::winograd_tables)[s.form];
   BoundKernel bound;
-  if (spec.op == "conv2d_backward_weight") {
+  if (is_of_weight(spec)) {
     bound.workspace = table.workspace_weight(s);
     bound.run = [s, &table](const RunArgs& r) {
       table.run_weight(s, static_cast<const float*>(r.in[0]), static_cast<const float*>(r.in[1]),
@@ -23,7 +23,7 @@ BoundKernel cpu::bind_winograd(const KernelSpec& spec, const ConvSpec& conv, std
     Prepared ready;
     if (const void* w = spec.constant(1)) {
       const std::string form =
-          "winograd" + to_string(Shape{s.form, static_cast<int64_t>(current_isa()), of_input, s.co, s.ci});
+          "winograd" + to_string(Shape{s.form, static_cast<int64_t>(current_isa()), of_input, s.co, s.ci, s.kd});
       ready = prepare(w, form, table.transformed_floats(s),
                       [&](float* to) { table.transform(s, static_cast<const float*>(w), of_input, to); });
     }

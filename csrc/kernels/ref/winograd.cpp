@@ -18,99 +18,117 @@ struct Arithmetic {
 };
 
 struct Images {
-  int64_t n, h, w, c;  // strides
-  Images(bool nchw, int64_t height, int64_t width, int64_t channels)
-      : n(height * width * channels),
-        h(nchw ? width : width * channels),
-        w(nchw ? 1 : channels),
-        c(nchw ? height * width : 1) {}
+  int64_t n, d, h, w, c;  // strides
+  Images(bool channels_first, int64_t depth, int64_t height, int64_t width, int64_t channels)
+      : n(depth * height * width * channels),
+        d(height * width * (channels_first ? 1 : channels)),
+        h(width * (channels_first ? 1 : channels)),
+        w(channels_first ? 1 : channels),
+        c(channels_first ? depth * height * width : 1) {}
 };
 
-// Rows x Cols pixels of one channel, the dilation apart, from (top, left), zeros outside.
+// Rows x Cols pixels of one channel of a slice, the dilation apart, from (top, left), zeros outside.
 template <int Rows, int Cols>
-void read(const WinogradShape& s, const float* image, const Images& at, int64_t height, int64_t width, int64_t top,
+void read(const WinogradShape& s, const float* slice, const Images& at, int64_t height, int64_t width, int64_t top,
           int64_t left, float* to) {
   for (int r = 0; r < Rows; ++r)
     for (int q = 0; q < Cols; ++q) {
       const int64_t y = top + r * s.dilation_h, x = left + q * s.dilation_w;
-      to[r * Cols + q] = y >= 0 && y < height && x >= 0 && x < width ? image[y * at.h + x * at.w] : 0.0f;
+      to[r * Cols + q] = y >= 0 && y < height && x >= 0 && x < width ? slice[y * at.h + x * at.w] : 0.0f;
     }
 }
 
-// u[point][ci][co]
+// u[point][kd][ci][co]
 template <class F>
 std::vector<float> filters(const WinogradShape& s, const float* weights, bool rotated) {
-  std::vector<float> u(static_cast<size_t>(F::kPoints * s.ci * s.co));
-  for (int64_t i = 0; i < s.ci; ++i)
-    for (int64_t o = 0; o < s.co; ++o) {
-      const float* w = weights + (rotated ? i * s.co + o : o * s.ci + i) * F::kTaps;
-      float g[F::kTaps], out[F::kPoints];
-      for (int k = 0; k < F::kTaps; ++k) g[k] = w[rotated ? F::kTaps - 1 - k : k];
-      winograd::filter_tile<Arithmetic, F>(g, out);
-      for (int k = 0; k < F::kPoints; ++k) u[static_cast<size_t>((k * s.ci + i) * s.co + o)] = out[k];
-    }
+  std::vector<float> u(static_cast<size_t>(F::kPoints * s.depth() * s.co));
+  for (int64_t t = 0; t < s.kd; ++t)
+    for (int64_t i = 0; i < s.ci; ++i)
+      for (int64_t o = 0; o < s.co; ++o) {
+        const float* w =
+            weights + ((rotated ? i * s.co + o : o * s.ci + i) * s.kd + (rotated ? s.kd - 1 - t : t)) * F::kTaps;
+        float g[F::kTaps], out[F::kPoints];
+        for (int k = 0; k < F::kTaps; ++k) g[k] = w[rotated ? F::kTaps - 1 - k : k];
+        winograd::filter_tile<Arithmetic, F>(g, out);
+        for (int k = 0; k < F::kPoints; ++k) u[static_cast<size_t>(((k * s.kd + t) * s.ci + i) * s.co + o)] = out[k];
+      }
   return u;
 }
 
+// f(n, slice, top, left) of each tile of outputs.
 template <class Body>
 void for_each_tile(const WinogradShape& s, Body body) {
   const int64_t step_h = s.tile_h * s.dilation_h, step_w = s.tile_w * s.dilation_w;
   for (int64_t n = 0; n < s.n; ++n)
-    for (int64_t h = 0; h < s.oh; h += step_h)
-      for (int64_t top = h; top < std::min(s.oh, h + s.dilation_h); ++top)
-        for (int64_t w = 0; w < s.ow; w += step_w)
-          for (int64_t left = w; left < std::min(s.ow, w + s.dilation_w); ++left) body(n, top, left);
+    for (int64_t z = 0; z < s.od; ++z)
+      for (int64_t h = 0; h < s.oh; h += step_h)
+        for (int64_t top = h; top < std::min(s.oh, h + s.dilation_h); ++top)
+          for (int64_t w = 0; w < s.ow; w += step_w)
+            for (int64_t left = w; left < std::min(s.ow, w + s.dilation_w); ++left) body(n, z, top, left);
+}
+
+// v[kd][ci][point] of the tile of inputs that these outputs see.
+template <class F>
+void inputs(const WinogradShape& s, const float* in, const Images& from, int64_t n, int64_t z, int64_t top,
+            int64_t left, float* v) {
+  for (int64_t t = 0; t < s.kd; ++t) {
+    const int64_t slice = z - s.pad_front + t * s.dilation_d;
+    const bool inside = slice >= 0 && slice < s.d;
+    for (int64_t i = 0; i < s.ci; ++i, v += F::kPoints) {
+      float d[F::kPoints];
+      read<F::H::P, F::W::P>(s, in + n * from.n + (inside ? slice : 0) * from.d + i * from.c, from, inside ? s.h : 0,
+                             s.w, top - s.pad_top, left - s.pad_left, d);
+      winograd::input_tile<Arithmetic, F>(d, v);
+    }
+  }
 }
 
 template <class F>
-void run(const WinogradShape& s, bool nchw, bool rotated, const float* in, const float* weights, float* out) {
-  const Images from(nchw, s.h, s.w, s.ci), to(nchw, s.oh, s.ow, s.co);
+void run(const WinogradShape& s, bool channels_first, bool rotated, const float* in, const float* weights, float* out) {
+  const Images from(channels_first, s.d, s.h, s.w, s.ci), to(channels_first, s.od, s.oh, s.ow, s.co);
   const std::vector<float> u = filters<F>(s, weights, rotated);
-  std::vector<float> v(static_cast<size_t>(s.ci * F::kPoints));
-  for_each_tile(s, [&](int64_t n, int64_t top, int64_t left) {
-    for (int64_t i = 0; i < s.ci; ++i) {
-      float d[F::kPoints];
-      read<F::H::P, F::W::P>(s, in + n * from.n + i * from.c, from, s.h, s.w, top - s.pad_top, left - s.pad_left, d);
-      winograd::input_tile<Arithmetic, F>(d, v.data() + i * F::kPoints);
-    }
+  const int64_t depth = s.depth();
+  std::vector<float> v(static_cast<size_t>(depth * F::kPoints));
+  for_each_tile(s, [&](int64_t n, int64_t z, int64_t top, int64_t left) {
+    inputs<F>(s, in, from, n, z, top, left, v.data());
     for (int64_t o = 0; o < s.co; ++o) {
       float m[F::kPoints] = {}, y[F::kOutputs];
-      for (int64_t i = 0; i < s.ci; ++i)
+      for (int64_t i = 0; i < depth; ++i)
         for (int k = 0; k < F::kPoints; ++k)
-          m[k] = std::fma(v[static_cast<size_t>(i * F::kPoints + k)], u[static_cast<size_t>((k * s.ci + i) * s.co + o)],
-                          m[k]);
+          m[k] = std::fma(v[static_cast<size_t>(i * F::kPoints + k)],
+                          u[static_cast<size_t>((k * depth + i) * s.co + o)], m[k]);
       winograd::output_tile<Arithmetic, F>(m, y);
       for (int64_t r = 0, h = top; r < F::H::M && h < s.oh; ++r, h += s.dilation_h)
         for (int64_t q = 0, w = left; q < F::W::M && w < s.ow; ++q, w += s.dilation_w)
-          out[n * to.n + h * to.h + w * to.w + o * to.c] = y[r * F::W::M + q];
+          out[n * to.n + z * to.d + h * to.h + w * to.w + o * to.c] = y[r * F::W::M + q];
     }
   });
 }
 
 template <class F>
-void run_weight(const WinogradShape& s, bool nchw, const float* in, const float* dout, float* dw) {
-  const Images from(nchw, s.h, s.w, s.ci), to(nchw, s.oh, s.ow, s.co);
-  std::vector<float> sums(static_cast<size_t>(s.co * s.ci * F::kPoints), 0.0f);
-  std::vector<float> v(static_cast<size_t>(s.ci * F::kPoints));
-  for_each_tile(s, [&](int64_t n, int64_t top, int64_t left) {
-    for (int64_t i = 0; i < s.ci; ++i) {
-      float d[F::kPoints];
-      read<F::H::P, F::W::P>(s, in + n * from.n + i * from.c, from, s.h, s.w, top - s.pad_top, left - s.pad_left, d);
-      winograd::input_tile<Arithmetic, F>(d, v.data() + i * F::kPoints);
-    }
+void run_weight(const WinogradShape& s, bool channels_first, const float* in, const float* dout, float* dw) {
+  const Images from(channels_first, s.d, s.h, s.w, s.ci), to(channels_first, s.od, s.oh, s.ow, s.co);
+  const int64_t depth = s.depth();
+  std::vector<float> sums(static_cast<size_t>(s.co * depth * F::kPoints), 0.0f);
+  std::vector<float> v(static_cast<size_t>(depth * F::kPoints));
+  for_each_tile(s, [&](int64_t n, int64_t z, int64_t top, int64_t left) {
+    inputs<F>(s, in, from, n, z, top, left, v.data());
     for (int64_t o = 0; o < s.co; ++o) {
       float d[F::kOutputs], g[F::kPoints];
-      read<F::H::M, F::W::M>(s, dout + n * to.n + o * to.c, to, s.oh, s.ow, top, left, d);
+      read<F::H::M, F::W::M>(s, dout + n * to.n + z * to.d + o * to.c, to, s.oh, s.ow, top, left, d);
       winograd::gradient_tile<Arithmetic, F>(d, g);
-      for (int64_t i = 0; i < s.ci; ++i) {
-        float* sum = sums.data() + (o * s.ci + i) * F::kPoints;
+      for (int64_t i = 0; i < depth; ++i) {
+        float* sum = sums.data() + (o * depth + i) * F::kPoints;
         for (int k = 0; k < F::kPoints; ++k)
           sum[k] = std::fma(g[k], v[static_cast<size_t>(i * F::kPoints + k)], sum[k]);
       }
     }
   });
-  for (int64_t i = 0; i < s.co * s.ci; ++i)
-    winograd::filter_gradient_tile<Arithmetic, F>(sums.data() + i * F::kPoints, dw + i * F::kTaps);
+  for (int64_t o = 0; o < s.co; ++o)
+    for (int64_t t = 0; t < s.kd; ++t)
+      for (int64_t i = 0; i < s.ci; ++i)
+        winograd::filter_gradient_tile<Arithmetic, F>(sums.data() + ((o * s.kd + t) * s.ci + i) * F::kPoints,
+                                                      dw + ((o * s.ci + i) * s.kd + t) * F::kTaps);
 }
 
 struct Loops {
@@ -128,8 +146,8 @@ constexpr Loops kLoops[kWinogradForms] = {DLCORE_WINOGRAD_FORMS(DLCORE_FORM)};
 }  // namespace
 
 BoundKernel ref::bind_winograd(const KernelSpec& spec, const ConvSpec& conv) {
-  const bool of_input = spec.op == "conv2d_backward_data", of_weight = spec.op == "conv2d_backward_weight";
-  const WinogradShape s = winograd_shape(spec, conv.shape, of_input);
+  const bool of_input = is_of_input(spec), of_weight = is_of_weight(spec);
+  const WinogradShape s = winograd_shape(spec, conv.shape);
   return {[s, nchw = conv.nchw, of_input, of_weight](const RunArgs& r) {
     const float *a = static_cast<const float*>(r.in[0]), *b = static_cast<const float*>(r.in[1]);
     float* out = static_cast<float*>(r.out[0]);

@@ -1,5 +1,5 @@
 // The forward product in Winograd's domain, which with turned weights is the gradient of the input as well: 36 or 16
-// products of (tiles, ci) by (ci, co), each element a chain of fma in ascending ci.
+// products of (tiles, depth) by (depth, co), each element a chain of fma.
 #include "base/parallel.h"
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/isa/winograd_parts.h"
@@ -16,7 +16,7 @@ constexpr int64_t kFewTiles = 15;  // processors without AVX-512 have half the c
 // Tiles of a block, such that their transforms stay in the second-level cache; a multiple of the register tile's rows.
 template <class F>
 int64_t block_tiles(const WinogradShape& s) {
-  const int64_t channels = s.ci > s.co ? s.ci : s.co;
+  const int64_t channels = s.depth() > s.co ? s.depth() : s.co;
   const int64_t wanted = (channels <= 64    ? kFewTiles
                           : channels <= 128 ? 2 * kFewTiles
                                             : 4 * kFewTiles) *
@@ -50,11 +50,11 @@ struct Job {
     if (blocks == 2) block = (s.tiles() + 1) / 2;
     const int64_t chunks = by_panel ? panels : blocks;
     slots = chunks < kSlots ? chunks : kSlots;
-    u_panel = F::kPoints * s.ci * kChannels;
-    v_point = block * s.ci + 16;  // a line more: blocks are often multiples of 4 KB
+    u_panel = F::kPoints * s.depth() * kChannels;
+    v_point = block * s.depth() + 16;  // a line more: blocks are often multiples of 4 KB
     v_slot = F::kPoints * v_point;
     m_slot = F::kPoints * block * kChannels;
-    filter_slot = s.ci * F::kTaps * kChannels;
+    filter_slot = s.depth() * F::kTaps * kChannels;
   }
   int64_t u_size() const { return ready ? 0 : u_panel * (by_panel ? slots : panels); }
   int64_t v_size() const { return v_slot * (by_panel ? blocks : slots); }
@@ -68,26 +68,30 @@ struct Job {
     filters = m + m_size();
   }
 
-  // Panel p of the weights, input channels [begin, begin + some), into u[point][ci][32], through g[some][taps][32].
+  // Panel p of the weights, filters [begin, begin + some) of each (ci, kd), into u[point][kd][ci][32], through
+  // g[some][taps][32].
   void transform_weights(int64_t p, int64_t begin, int64_t some, float* to, float* g) const {
     const int64_t first = p * kChannels, count = s.co - first < kChannels ? s.co - first : kChannels;
     constexpr int kTaps = F::kTaps;
     if (rotated) {
-      for (int64_t i = 0; i < some; ++i)
-        pack_transposed({weights + ((begin + i) * s.co + first) * kTaps, kTaps, count, kTaps, 1, 0,
+      for (int64_t i = 0; i < some; ++i) {
+        const int64_t channel = (begin + i) / s.kd, tap = s.kd - 1 - (begin + i) % s.kd;
+        pack_transposed({weights + ((channel * s.co + first) * s.kd + tap) * kTaps, s.kd * kTaps, count, kTaps, 1, 0,
                          g + i * kTaps * kChannels, kChannels});
+      }
     } else {
       pack_transposed(
-          {weights + (first * s.ci + begin) * kTaps, s.ci * kTaps, count, some * kTaps, 1, 0, g, kChannels});
+          {weights + (first * s.depth() + begin) * kTaps, s.depth() * kTaps, count, some * kTaps, 1, 0, g, kChannels});
     }
     for (int64_t i = 0; i < some; ++i) {
+      const int64_t row = (begin + i) % s.kd * s.ci + (begin + i) / s.kd;
       for (int64_t c = 0; c < kChannels; c += W) {
         VF in[kTaps], out[F::kPoints];
 #pragma GCC unroll 25
         for (int k = 0; k < kTaps; ++k) in[k] = load(g + (i * kTaps + (rotated ? kTaps - 1 - k : k)) * kChannels + c);
         winograd::filter_tile<Arithmetic, F>(in, out);
 #pragma GCC unroll 36
-        for (int k = 0; k < F::kPoints; ++k) store(to + (k * s.ci + begin + i) * kChannels + c, out[k]);
+        for (int k = 0; k < F::kPoints; ++k) store(to + (k * s.depth() + row) * kChannels + c, out[k]);
       }
     }
   }
@@ -101,7 +105,7 @@ struct Job {
         const TilePosition p = tile_position(s, from);
         for (int64_t h = p.top, r = 0; r < F::H::M && h < s.oh; ++r, h += s.dilation_h)
           for (int64_t w = p.left, q = 0; q < M && w < s.ow; ++q, w += s.dilation_w)
-            epilogue->range(*epilogue, ((p.image * s.oh + h) * s.ow + w) * s.co, s.co);
+            epilogue->range(*epilogue, ((p.slice * s.oh + h) * s.ow + w) * s.co, s.co);
       }
       return;
     }
@@ -111,7 +115,7 @@ struct Job {
       const int64_t room = across - p.left / M, count = room < to - from ? room : to - from;
       const int64_t right = p.left + count * M < s.ow ? p.left + count * M : s.ow;
       for (int64_t h = p.top; h < p.top + F::H::M && h < s.oh; ++h)
-        epilogue->range(*epilogue, ((p.image * s.oh + h) * s.ow + p.left) * s.co, (right - p.left) * s.co);
+        epilogue->range(*epilogue, ((p.slice * s.oh + h) * s.ow + p.left) * s.co, (right - p.left) * s.co);
       from += count;
     }
   }
@@ -120,20 +124,20 @@ struct Job {
 
   void transform_inputs(int64_t b, float* to) const {
     const int64_t count = tiles_of(b);
-    for (int64_t t = 0; t < count; ++t) transform_input<F>(s, in, b * block + t, to + t * s.ci, v_point);
+    for (int64_t t = 0; t < count; ++t) transform_input<F>(s, in, b * block + t, to + t * s.depth(), v_point);
   }
 
   // Block b by panel p: 36 products, then out of Winograd's domain.
   void multiply(int64_t b, int64_t p, const float* vb, const float* up, float* mb) const {
-    const int64_t count = tiles_of(b);
+    const int64_t count = tiles_of(b), depth = s.depth();
     for (int point = 0; point < F::kPoints; ++point) {
       const float* a = vb + point * v_point;
       float* c = mb + point * block * kChannels;
-      const float* u = up + point * s.ci * kChannels;
+      const float* u = up + point * depth * kChannels;
       const int64_t whole = count / kTileRows, done = whole * kTileRows;
       const auto rows_by_panel = [&](int rows, int64_t tiles, int64_t from) {
-        run_wide(rows, {a + from * s.ci, rows * s.ci, tiles, u, s.ci, c + from * kChannels, kChannels, false, nullptr,
-                        false, s.ci});
+        run_wide(rows, {a + from * depth, rows * depth, tiles, u, depth, c + from * kChannels, kChannels, false,
+                        nullptr, false, depth});
       };
       if (whole) rows_by_panel(kTileRows, whole, 0);
       if (done < count) rows_by_panel(static_cast<int>(count - done), 1, done);
@@ -156,10 +160,11 @@ void transform(const WinogradShape& shape, const float* weights, bool rotated, f
   job.weights = weights;
   job.rotated = rotated;
   constexpr int64_t kPart = 576 / F::kTaps;  // input channels at a time, on the stack
-  parallel_for(job.panels, F::kPoints * shape.ci * shape.co / 2, [&](int64_t p) {
+  const int64_t depth = shape.depth();
+  parallel_for(job.panels, F::kPoints * depth * shape.co / 2, [&](int64_t p) {
     float filters[kPart * F::kTaps * kChannels];
-    for (int64_t i = 0; i < shape.ci; i += kPart)
-      job.transform_weights(p, i, shape.ci - i < kPart ? shape.ci - i : kPart, transformed + p * job.u_panel, filters);
+    for (int64_t i = 0; i < depth; i += kPart)
+      job.transform_weights(p, i, depth - i < kPart ? depth - i : kPart, transformed + p * job.u_panel, filters);
   });
 }
 
@@ -188,14 +193,14 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
   job.out = out;
   job.epilogue = epilogue;
   job.place(static_cast<float*>(work));
-  const int64_t products = F::kPoints * shape.tiles() * shape.ci * shape.co / 32,
-                moves = F::kPoints * shape.tiles() * shape.ci / 2;
-  const int64_t filters = transformed ? 0 : F::kPoints * shape.ci * shape.co / 2;
+  const int64_t depth = shape.depth(), products = F::kPoints * shape.tiles() * depth * shape.co / 32,
+                moves = F::kPoints * shape.tiles() * depth / 2;
+  const int64_t filters = transformed ? 0 : F::kPoints * depth * shape.co / 2;
   if (job.by_panel) {
     parallel_for(job.blocks, moves, [&](int64_t b) { job.transform_inputs(b, job.v + b * job.v_slot); });
     in_slots(job.slots, job.panels, products + filters, [&](int64_t slot, int64_t p) {
       float* own = job.u + slot * job.u_panel;
-      if (!transformed) job.transform_weights(p, 0, shape.ci, own, job.filters + slot * job.filter_slot);
+      if (!transformed) job.transform_weights(p, 0, depth, own, job.filters + slot * job.filter_slot);
       const float* u = transformed ? transformed + p * job.u_panel : own;
       for (int64_t b = 0; b < job.blocks; ++b) job.multiply(b, p, job.v + b * job.v_slot, u, job.m + slot * job.m_slot);
     });
@@ -205,7 +210,7 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
     const int64_t slots = job.slots < job.panels ? job.slots : job.panels;
     if (!transformed)
       in_slots(slots, job.panels, filters, [&](int64_t slot, int64_t p) {
-        job.transform_weights(p, 0, shape.ci, job.u + p * job.u_panel, job.filters + slot * job.filter_slot);
+        job.transform_weights(p, 0, depth, job.u + p * job.u_panel, job.filters + slot * job.filter_slot);
       });
     const float* u = transformed ? transformed : job.u;
     in_slots(job.slots, job.blocks, products + moves, [&](int64_t slot, int64_t b) {

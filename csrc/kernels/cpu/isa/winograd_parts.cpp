@@ -51,19 +51,24 @@ int inside(int64_t size, int64_t first, int64_t dilation, int tile) {
 template <class F>
 void transform_input(const WinogradShape& s, const float* in, int64_t tile, float* v, int64_t point_stride) {
   const TilePosition t = tile_position(s, tile);
-  const float* pixels[F::kPoints];
-  find_pixels<F::H::P, F::W::P>(s, in + t.image * s.h * s.w * s.ci, s.h, s.w, s.ci, t.top - s.pad_top,
-                                t.left - s.pad_left, pixels);
-  transform_pixels<F::kPoints, F::kPoints>(pixels, s.ci, v, point_stride, [](const VF* d, VF* t) DLCORE_LAMBDA {
-    winograd::input_tile<Arithmetic, F>(d, t);
-  });
+  const int64_t image = t.slice / s.od, first = t.slice % s.od - s.pad_front;
+  for (int64_t tap = 0; tap < s.kd; ++tap, v += s.ci) {
+    const int64_t slice = first + tap * s.dilation_d;
+    const bool inside = slice >= 0 && slice < s.d;
+    const float* pixels[F::kPoints];
+    find_pixels<F::H::P, F::W::P>(s, in + (image * s.d + (inside ? slice : 0)) * s.h * s.w * s.ci, inside ? s.h : 0,
+                                  s.w, s.ci, t.top - s.pad_top, t.left - s.pad_left, pixels);
+    transform_pixels<F::kPoints, F::kPoints>(pixels, s.ci, v, point_stride, [](const VF* d, VF* t) DLCORE_LAMBDA {
+      winograd::input_tile<Arithmetic, F>(d, t);
+    });
+  }
 }
 
 template <class F>
 void transform_gradient(const WinogradShape& s, const float* dout, int64_t tile, float* v, int64_t point_stride) {
   const TilePosition t = tile_position(s, tile);
   const float* pixels[F::kOutputs];
-  find_pixels<F::H::M, F::W::M>(s, dout + t.image * s.oh * s.ow * s.co, s.oh, s.ow, s.co, t.top, t.left, pixels);
+  find_pixels<F::H::M, F::W::M>(s, dout + t.slice * s.oh * s.ow * s.co, s.oh, s.ow, s.co, t.top, t.left, pixels);
   transform_pixels<F::kOutputs, F::kPoints>(pixels, s.co, v, point_stride, [](const VF* y, VF* v) DLCORE_LAMBDA {
     winograd::gradient_tile<Arithmetic, F>(y, v);
   });
@@ -73,7 +78,7 @@ template <class F>
 void transform_output(const WinogradShape& s, const float* m, int64_t point_stride, int64_t tile, int64_t first,
                       int64_t count, float* out) {
   const TilePosition t = tile_position(s, tile);
-  float* image = out + t.image * s.oh * s.ow * s.co;
+  float* image = out + t.slice * s.oh * s.ow * s.co;
   const int rows = inside(s.oh, t.top, s.dilation_h, F::H::M), cols = inside(s.ow, t.left, s.dilation_w, F::W::M);
   for (int64_t c = 0; c < count; c += W) {
     const int lanes = count - c < W ? static_cast<int>(count - c) : W;

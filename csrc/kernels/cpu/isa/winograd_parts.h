@@ -14,7 +14,7 @@ struct Arithmetic {
   static DLCORE_INLINE VF number(float x) { return splat(x); }
 };
 struct TilePosition {
-  int64_t image, top, left;  // of the output tile
+  int64_t slice, top, left;  // of the output tile
 };
 
 DLCORE_INLINE TilePosition tile_position(const WinogradShape& s, int64_t tile) {
@@ -34,7 +34,7 @@ DLCORE_INLINE void store_some(float* p, VF v, int n) {
     store_partial(p, v, n);
 }
 
-// v[point·point_stride + channel] of one input tile.
+// v[point·point_stride + channel] of one input tile, all s.depth() channels of its products.
 template <class F>
 void transform_input(const WinogradShape& s, const float* in, int64_t tile, float* v, int64_t point_stride);
 

@@ -1,6 +1,6 @@
-// The gradient of the weights in Winograd's domain: 36 or 16 products of (co, tiles) by (tiles, ci), each element one
-// chain of fma over all tiles in ascending order, then back to the filter. Blocks of tiles are transformed first, by
-// tiles, then multiplied, by points and stretches of co; the sums stay in memory between blocks.
+// The gradient of the weights in Winograd's domain: 36 or 16 products of (co, tiles) by (tiles, depth), each element
+// one chain of fma over all tiles in ascending order, then back to the filter. Blocks of tiles are transformed first,
+// by tiles, then multiplied, by points and stretches of co; the sums stay in memory between blocks.
 #include "base/parallel.h"
 #include "kernels/cpu/isa/gemm_parts.h"
 #include "kernels/cpu/isa/winograd_parts.h"
@@ -28,15 +28,15 @@ struct Sizes {
   int64_t v_point, d_point;           // from one point to the next: a line more than a block, which is often a power of
                                       // two and would put all points of a tile into the same few lines of a cache
   explicit Sizes(const WinogradShape& s) {
-    const int64_t channels = s.ci + s.co;
+    const int64_t channels = s.depth() + s.co;
     block = (channels <= 128 ? kMostTiles : channels <= 256 ? kMostTiles / 2 : 128) * 36 / F::kPoints;
     if (block > s.tiles()) block = s.tiles();
     blocks = block ? (s.tiles() + block - 1) / block : 0;
-    v_point = block * s.ci + 16;
+    v_point = block * s.depth() + 16;
     d_point = block * s.co + 16;
     v = F::kPoints * v_point;
     d = F::kPoints * d_point;
-    sums = F::kPoints * s.ci * s.co;
+    sums = F::kPoints * s.depth() * s.co;
   }
 };
 
@@ -44,42 +44,45 @@ struct Sizes {
 constexpr bool kPacked = kTilesABlock > 1;
 constexpr int64_t kRowChunk = kTileRows * (kPacked ? kTilesABlock : 4);
 
-// Rows [first, first + count) of co at one point: sums[co][ci] += d[tile][co]ᵀ v[tile][ci].
+// Rows [first, first + count) of co at one point: sums[co][depth] += d[tile][co]ᵀ v[tile][depth].
 void multiply(const WinogradShape& s, const float* v, const float* d, float* sums, int64_t first, int64_t count,
               int64_t tiles, bool accumulate) {
+  const int64_t depth = s.depth();
   if (kPacked) {
     GemmArgs product;
-    product.m = s.co, product.n = product.ldb = s.ci, product.k = tiles;
+    product.m = s.co, product.n = product.ldb = depth, product.k = tiles;
     product.a_row = 1, product.a_col = s.co;
     product.a = d, product.b = v, product.c = sums;
     run_rows_alone(product, first, count, accumulate);
     return;
   }
-  for (int64_t c = 0; c < s.ci; c += kPanel) {
-    const int64_t cols = s.ci - c < kPanel ? s.ci - c : kPanel;
+  for (int64_t c = 0; c < depth; c += kPanel) {
+    const int64_t cols = depth - c < kPanel ? depth - c : kPanel;
     for (int64_t r = first; r < first + count; r += kTileRows) {
       const int rows = first + count - r < kTileRows ? static_cast<int>(first + count - r) : kTileRows;
       const Segment segment{d + r, v + c, tiles};
-      run_tile(rows, cols, {&segment, 1, 1, s.co, s.ci, sums + r * s.ci + c, s.ci, accumulate});
+      run_tile(rows, cols, {&segment, 1, 1, s.co, depth, sums + r * depth + c, depth, accumulate});
     }
   }
 }
 
-// One output channel's filters: sums[point][ci] → dw[ci][tap].
+// One output channel's filters: sums[point][kd][ci] → dw[ci][kd][tap].
 template <class F>
 void finish(const WinogradShape& s, const float* sums, int64_t o, float* dw) {
-  for (int64_t c = 0; c < s.ci; c += W) {
-    const int lanes = s.ci - c < W ? static_cast<int>(s.ci - c) : W;
-    constexpr int kTaps = F::kTaps;
-    VF u[F::kPoints], g[kTaps];
+  constexpr int kTaps = F::kTaps;
+  for (int64_t slice = 0; slice < s.kd; ++slice) {
+    for (int64_t c = 0; c < s.ci; c += W) {
+      const int lanes = s.ci - c < W ? static_cast<int>(s.ci - c) : W;
+      VF u[F::kPoints], g[kTaps];
 #pragma GCC unroll 36
-    for (int i = 0; i < F::kPoints; ++i) u[i] = load_some(sums + (i * s.co + o) * s.ci + c, lanes);
-    winograd::filter_gradient_tile<Arithmetic, F>(u, g);
-    float columns[kTaps * W];
-    for (int k = 0; k < kTaps; ++k) store(columns + k * W, g[k]);
-    float* to = dw + (o * s.ci + c) * kTaps;
-    for (int i = 0; i < lanes; ++i)
-      for (int k = 0; k < kTaps; ++k) to[i * kTaps + k] = columns[k * W + i];
+      for (int i = 0; i < F::kPoints; ++i) u[i] = load_some(sums + ((i * s.co + o) * s.kd + slice) * s.ci + c, lanes);
+      winograd::filter_gradient_tile<Arithmetic, F>(u, g);
+      float columns[kTaps * W];
+      for (int k = 0; k < kTaps; ++k) store(columns + k * W, g[k]);
+      float* to = dw + ((o * s.ci + c) * s.kd + slice) * kTaps;
+      for (int i = 0; i < lanes; ++i)
+        for (int k = 0; k < kTaps; ++k) to[i * s.kd * kTaps + k] = columns[k * W + i];
+    }
   }
 }
 
@@ -99,27 +102,28 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
   float* d = v + z.v;
   float* sums = d + z.d;
   if (!z.blocks) {
-    for (int64_t i = 0; i < s.co * s.ci * F::kTaps; ++i) dw[i] = 0.0f;
+    for (int64_t i = 0; i < s.co * s.depth() * F::kTaps; ++i) dw[i] = 0.0f;
     return;
   }
   for (int64_t b = 0; b < z.blocks; ++b) {
     const int64_t first = b * z.block, count = s.tiles() - first < z.block ? s.tiles() - first : z.block;
     constexpr int64_t kTiles = 8;
-    parallel_for((count + kTiles - 1) / kTiles, count * (s.ci + s.co) * F::kPoints / 4, [&](int64_t chunk) {
+    parallel_for((count + kTiles - 1) / kTiles, count * (s.depth() + s.co) * F::kPoints / 4, [&](int64_t chunk) {
       const int64_t end = (chunk + 1) * kTiles < count ? (chunk + 1) * kTiles : count;
       for (int64_t t = chunk * kTiles; t < end; ++t) {
-        transform_input<F>(s, in, first + t, v + t * s.ci, z.v_point);
+        transform_input<F>(s, in, first + t, v + t * s.depth(), z.v_point);
         transform_gradient<F>(s, dout, first + t, d + t * s.co, z.d_point);
       }
     });
     const int64_t stretches = (s.co + kRowChunk - 1) / kRowChunk;
-    parallel_for(F::kPoints * stretches, F::kPoints * count * s.ci * s.co / 32, [&](int64_t chunk) {
+    parallel_for(F::kPoints * stretches, F::kPoints * count * s.depth() * s.co / 32, [&](int64_t chunk) {
       const int64_t point = chunk / stretches, row = chunk % stretches * kRowChunk;
       const int64_t rows = s.co - row < kRowChunk ? s.co - row : kRowChunk;
-      multiply(s, v + point * z.v_point, d + point * z.d_point, sums + point * s.co * s.ci, row, rows, count, b > 0);
+      multiply(s, v + point * z.v_point, d + point * z.d_point, sums + point * s.co * s.depth(), row, rows, count,
+               b > 0);
     });
   }
-  parallel_for(s.co, s.co * s.ci * F::kPoints / 4, [&](int64_t o) { finish<F>(s, sums, o, dw); });
+  parallel_for(s.co, s.co * s.depth() * F::kPoints / 4, [&](int64_t o) { finish<F>(s, sums, o, dw); });
 }
 
 #define DLCORE_FORM(F)                                                           \
