@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-_PAUSE = 0.1  # seconds
+_PAUSE = 0.3  # seconds
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,9 @@ struct Sweep {
     for (int64_t j = 0; j < n; j += kPanel) {
       const bool full = n - j >= kPanel;
       if (full)
-        run_packed(static_cast<int>(a.rows), {a.data, a.tile, whole, panels + j / kPanel * panel_size, k, c + j, g.n,
-                                              accumulate, bias(j), g.relu});
+        (a.row == 1 ? run_packed : run_in_place)(
+            static_cast<int>(a.rows), {a.data, a.tile, whole, panels + j / kPanel * panel_size, k, c + j, g.n,
+                                       accumulate, bias(j), g.relu, a.row});
       for (int64_t t = full ? whole : 0; t * a.rows < a.count; ++t) tile(a, t, j, c);
     }
   }
@@ -185,11 +186,11 @@ void run_shared(const GemmArgs& g) {
   const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
   const int64_t block_k = even(g.k, kDepth);
   const int64_t block_n = ceil_div(even(g.n, kBlockN), kPanel) * kPanel;
-  // A short k, or a B that the first cache holds: whole rows of C, whose lines are most of the traffic. Likewise where
-  // a few columns would not repay packing A, which is then read where it stands, unless its rows are columns.
-  const bool along = g.a_col == 1, few_columns = along && g.a_row % 1024 != 0 && g.n <= kFewColumns;
-  const bool by_rows = kTilesABlock > 1 && (g.k < 64 || g.k * g.n <= kPanelFloats || few_columns);
-  const bool in_place = by_rows && along;
+  // A short k, or a B that the first cache holds: whole rows of C, whose lines are most of the traffic. There, and for
+  // few columns, packing A would not be repaid: it is read where it stands, unless its rows are columns or put their
+  // elements into the same few lines of the first cache.
+  const bool by_rows = kTilesABlock > 1 && (g.k < 64 || g.k * g.n <= kPanelFloats);
+  const bool in_place = kTilesABlock > 1 && g.a_col == 1 && (by_rows || (g.a_row % 1024 != 0 && g.n <= kFewColumns));
   const int64_t tiles_a_block =
       min64(kTilesABlock, max64(1, tiles / 5));  // few rows: small blocks, for several threads
   const int64_t chunk_tiles = max64(ceil_div(tiles, 32), tiles_a_block), chunks = ceil_div(tiles, chunk_tiles);
@@ -216,13 +217,12 @@ void run_shared(const GemmArgs& g) {
           for (int64_t r0 = chunk * chunk_tiles * rows; r0 < end; r0 += tiles_a_block * rows) {
             const int64_t count = min64(tiles_a_block * rows, end - r0);
             float* to = c + r0 * g.n + n0;
-            if (in_place) {
-              sweep.by_rows({a + r0 * g.a_row + k0, rows * g.a_row, g.a_row, 1, rows, count}, to);
-            } else {
+            Rows tiles_of_a{a + r0 * g.a_row + k0, rows * g.a_row, g.a_row, 1, rows, count};
+            if (!in_place) {
               pack_rows(g, a, r0, count, rows, k0, k, block);
-              const Rows tiles_of_a{block, kTileFloats, 1, rows, rows, count};
-              by_rows ? sweep.by_rows(tiles_of_a, to) : sweep.by_panels(tiles_of_a, to);
+              tiles_of_a = {block, kTileFloats, 1, rows, rows, count};
             }
+            by_rows ? sweep.by_rows(tiles_of_a, to) : sweep.by_panels(tiles_of_a, to);
             if (last) finish(g, to, count, n);
           }
         });

@@ -26,7 +26,7 @@ int64_t block_tiles(const WinogradShape& s) {
 }
 
 static_assert(kChannels == kWide);
-constexpr int64_t kSlots = 8;  // chunks that work side by side, each with scratch of its own
+constexpr int64_t kSlots = 8;  // of scratch, so many chunks work side by side
 
 template <class F>
 struct Job {
@@ -46,7 +46,7 @@ struct Job {
     block = block_tiles<F>(s);
     blocks = (s.tiles() + block - 1) / block;
     panels = (s.co + kChannels - 1) / kChannels;
-    by_panel = blocks == 1 || (blocks == 2 && panels > 2);
+    by_panel = blocks == 1 || (blocks == 2 && panels > 2) || (blocks <= 4 && panels >= 8);
     if (blocks == 2) block = (s.tiles() + 1) / 2;
     const int64_t chunks = by_panel ? panels : blocks;
     slots = chunks < kSlots ? chunks : kSlots;
@@ -174,11 +174,13 @@ size_t workspace(const WinogradShape& shape, bool transformed) {
   return static_cast<size_t>(job.u_size() + job.v_size() + job.m_size() + job.filter_size()) * sizeof(float);
 }
 
-// Slot i of `slots` works on every chunk c with c % slots == i … in order, so that its scratch is its own.
+// body(slot, chunk) for every chunk: a slot, whose scratch is its own, takes the next chunk as long as there is one. So
+// threads end within a chunk of each other, and those in use keep their scratch in the cache.
 template <class F>
 void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& body) {
+  int64_t next = 0;
   parallel_for(slots, cycles, [&](int64_t slot) {
-    for (int64_t c = chunks * slot / slots; c < chunks * (slot + 1) / slots; ++c) body(slot, c);
+    for (int64_t c; (c = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < chunks;) body(slot, c);
   });
 }
 
