@@ -136,6 +136,18 @@ def test_algorithms_are_chosen_when_freezing(tmp_path: Path) -> None:
     assert chosen == {"throughput": [2, 0], "latency": [1, 1]}
 
 
+@pytest.mark.parametrize(
+    ("size", "channels", "latency"), [(8, 192, "winograd2"), (8, 32, "winograd4"), (12, 192, "winograd4")]
+)
+def test_latency_takes_the_smaller_form_for_few_tiles_by_many_weights(size: int, channels: int, latency: str) -> None:
+    model = nn.Conv2d(channels, channels, 3, padding=1)
+    x = np.random.default_rng(0).standard_normal((1, channels, size, size)).astype(np.float32)
+    for optimize, algorithm in (("throughput", "winograd4"), ("latency", latency)):
+        program = dl.freeze(model, example=x, optimize=optimize)
+        assert f'algorithm="{algorithm}"' in program._plan(1).text()
+        np.testing.assert_allclose(program.run(x), model(dl.tensor(x)).numpy(), atol=1e-4)
+
+
 def test_profile_names_the_kernels(program: dl.Program) -> None:
     table = program.profile(X)
     assert "conv2d" in table

@@ -36,9 +36,14 @@ bool winograd_pays(const Shape& x, const Shape& y, int64_t kernel_height, const 
          seen(y[w], dilation[w - 1]) >= 4;  // else half a tile is outside
 }
 
-// One image of one tile has a single row to multiply with each of the 36 matrices of transformed weights, four times
-// the memory of the weights themselves: reading them takes longer than the direct products.
-bool single_tile(const Shape& y) { return y.size() == 4 && y[1] <= 4 && y[2] <= 4; }
+// One image alone is so few tiles that reading the transformed weights, 36/9 or 16/9 of the memory of the weights
+// themselves, takes longer than the products: of one tile the direct products, and of four, by weights of more than a
+// few megabytes, the smaller form is faster.
+std::string alone(const Shape& x, const Shape& y, const std::string& form) {
+  const auto at_most = [&](int64_t size) { return y.size() == 4 && y[1] <= size && y[2] <= size; };
+  if (at_most(4)) return "direct";
+  return form == "winograd4" && y[1] > 1 && at_most(8) && 36 * x[3] * y[3] >= 1 << 20 ? "winograd2" : form;
+}
 
 }  // namespace
 
@@ -58,7 +63,8 @@ Graph select_algorithms(const Graph& graph, bool latency) {
     const Shape& w = g.shape(weight ? n.outputs[0] : n.inputs[1]);
     const int64_t height = w[w.size() - 2];
     if (!winograd_pays(x, y, height, n.attrs)) continue;
-    n.attrs.set("algorithm", latency && single_tile(y) ? "direct" : winograd_form(height, w.back(), g_precise));
+    const std::string form = winograd_form(height, w.back(), g_precise);
+    n.attrs.set("algorithm", latency ? alone(x, y, form) : form);
   }
   return g;
 }

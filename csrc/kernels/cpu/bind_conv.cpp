@@ -70,8 +70,10 @@ AxisPhases cut_borders(const AxisPhases& phases, int64_t source_size) {
   return cut;
 }
 
-// Roughly the cycles of a map: tiles of up to a dozen pixels, of which a few cost as much as four or five.
+// Roughly the cycles of a map: tiles of up to a dozen pixels, of which a few cost as much as four or five. Each phase
+// reads the weights of its taps anew, which takes time where they come from memory: above 4 MB.
 double cost(const ConvShape& s, const AxisPhases (&axes)[3], double products) {
+  const double weights = static_cast<double>(s.taps()) * products * 32, reading = weights > 1 << 20 ? 8 : 0;
   double total = 0;
   for (const AxisPhase& d : axes[0]) {
     for (const AxisPhase& h : axes[1]) {
@@ -79,7 +81,8 @@ double cost(const ConvShape& s, const AxisPhases (&axes)[3], double products) {
         const auto pixels = static_cast<double>(s.n * d.pixels.count * h.pixels.count * w.pixels.count);
         const double tiles = std::ceil(pixels / 12), rows = std::ceil(pixels / std::max(1.0, tiles));
         const auto taps = static_cast<double>(d.taps.size() * h.taps.size() * w.taps.size());
-        total += tiles * (taps * (products * std::max(rows, 4.5) + rows * 4) + 60);
+        total += tiles * (taps * (products * std::max(rows, 4.5) + rows * 4) + 60) +
+                 std::ceil(tiles / 16) * taps * products * reading;
       }
     }
   }

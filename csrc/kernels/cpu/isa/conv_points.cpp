@@ -16,6 +16,9 @@ constexpr int64_t kTableTaps = 64;
 constexpr int64_t kBlockChannels = 640;  // of the reduction: with 128 columns of weights 320 KB, within the L2 cache
 constexpr int64_t kTilesAChunk = 16;
 constexpr int64_t kPanelsAChunk = 4;
+// With so few tiles of pixels the weights are most of what is read; more of them than stay in the second-level cache
+// are asked for a block ahead.
+constexpr int64_t kAheadTiles = 4, kAheadFloats = int64_t{1} << 20;
 const float kZeros[kBlockChannels] = {};
 
 struct PointTile {
@@ -26,9 +29,11 @@ struct PointTile {
   float* const* out;  // R pointers, the first `rows` of which count
   int rows;
   bool accumulate;
+  const char* ahead;   // weights that are needed next, to be asked for on the way …
+  int64_t ahead_step;  // … so many bytes a channel
 };
 
-template <int R, int V>
+template <int R, int V, bool Ahead>
 void point_tile(const PointTile& t, int tail) {
   VF acc[R][V];
 #pragma GCC unroll 16
@@ -45,6 +50,7 @@ void point_tile(const PointTile& t, int tail) {
     }
   }
   const int64_t channels = t.channels;
+  const char* ahead = t.ahead;
   for (int64_t tap = 0; tap < t.taps; ++tap) {
     const float* x[R];
 #pragma GCC unroll 16
@@ -61,6 +67,10 @@ void point_tile(const PointTile& t, int tail) {
         for (int v = 0; v < V; ++v) acc[r][v] = fma(xv, wv[v], acc[r][v]);
       }
       w += kPanel;
+      if (Ahead) {
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += t.ahead_step;
+      }
     }
   }
 #pragma GCC unroll 16
@@ -80,11 +90,11 @@ void point_tile(const PointTile& t, int tail) {
 using PointFn = void (*)(const PointTile&, int);
 struct PointKernel {
   int pixels;
-  PointFn one, two;
+  PointFn one, two, two_ahead;
 };
 template <int R>
 constexpr PointKernel point_kernel() {
-  return {R, point_tile<R, 1>, point_tile<R, 2>};
+  return {R, point_tile<R, 1, false>, point_tile<R, 2, false>, point_tile<R, 2, true>};
 }
 constexpr PointKernel kPointKernels[] = {
     point_kernel<1>(), point_kernel<2>(),  point_kernel<4>(),  point_kernel<6>(),
@@ -212,6 +222,8 @@ void run_chunk(const PointConv& conv, const ConvPhase& phase, const Division& d,
   const int64_t block_t =
       even(phase.tap_count, max64(1, min64(kTableTaps, kBlockChannels / max64(1, conv.source_channels))));
   const PointKernel& kernel = kernel_for(d.rows);
+  const int64_t tiles = min64(last, d.tiles) - first;
+  const bool ahead = tiles <= kAheadTiles && conv.dest_channels * conv.taps * conv.source_channels >= kAheadFloats;
   const float* table[kTableTaps * kPixels];
   int64_t weight_offset[kTableTaps];
   Tile tile;
@@ -223,6 +235,12 @@ void run_chunk(const PointConv& conv, const ConvPhase& phase, const Division& d,
       const int64_t channels = min64(block_c, conv.source_channels - c0);
       for (int64_t t = 0; t < taps; ++t)
         weight_offset[t] = (phase.taps[t0 + t].index * conv.source_channels + c0) * kPanel;
+      // The next block: other channels, other taps, or the first one of the next panels.
+      const bool same_taps = c0 + channels < conv.source_channels,
+                 same_panels = same_taps || t0 + taps < phase.tap_count;
+      const int64_t next_tap = same_taps ? t0 : same_panels ? t0 + taps : 0, next_c = same_taps ? c0 + channels : 0;
+      const int64_t next = (same_panels ? 0 : kPanelsAChunk * panel_size) +
+                           (ahead ? (phase.taps[next_tap].index * conv.source_channels + next_c) * kPanel : 0);
       for (int64_t i = first; i < last && i * d.rows < d.pixels; ++i) {
         locate(conv, phase, group, i * d.rows, min64(d.rows, d.pixels - i * d.rows), kernel.pixels, tile);
         build_table(conv, tile, phase.taps + t0, taps, c0, table);
@@ -230,11 +248,21 @@ void run_chunk(const PointConv& conv, const ConvPhase& phase, const Division& d,
           const int64_t width = min64(kPanel, conv.dest_channels - panel * kPanel);
           float* out[kPixels];
           for (int r = 0; r < tile.rows; ++r) out[r] = tile.dest[r] + panel * kPanel;
-          const PointTile args{
-              table,     weight_offset,   taps, channels, conv.weights + (group * panels + panel) * panel_size, out,
-              tile.rows, t0 > 0 || c0 > 0};
+          const float* weights = conv.weights + (group * panels + panel) * panel_size;
+          const bool asks = ahead && (same_panels || panel + kPanelsAChunk < panels);
+          const int64_t share = taps * channels * (i - first) / tiles * kPanel;
+          const PointTile args{table,
+                               weight_offset,
+                               taps,
+                               channels,
+                               weights,
+                               out,
+                               tile.rows,
+                               t0 > 0 || c0 > 0,
+                               reinterpret_cast<const char*>(weights + next + share),
+                               kPanel * static_cast<int64_t>(sizeof(float)) / tiles};
           if (width > W)
-            kernel.two(args, static_cast<int>(width - W));
+            (asks ? kernel.two_ahead : kernel.two)(args, static_cast<int>(width - W));
           else
             kernel.one(args, static_cast<int>(width));
         }
