@@ -15,11 +15,10 @@ constexpr int kNear = 4;
 constexpr int kGradients = 9;  // sums of weights at once
 #endif
 
-struct Lane {
-  const float* weights;  // [tap][channel]
-  int64_t channels;      // of the image
-  int64_t c;
-  int lanes;
+// A block of channels: `count` of the `all` of a pixel, which is what rows of weights [tap][channel] hold as well.
+struct Channels {
+  const float* weights;
+  int64_t all, count;
 };
 
 template <bool Partial>
@@ -27,61 +26,114 @@ DLCORE_INLINE VF take(const float* p, int lanes) {
   return Partial ? load_partial(p, lanes) : load(p);
 }
 
-// Any window: a load a product.
+// body(c) for each vector of channels. A last one overlaps the one before, the same values once more and cheaper than a
+// masked vector, unless it would add to them twice: those channels are then left to any_tile<J, true>.
+template <class Body>
+DLCORE_INLINE void for_vectors(const RowRun& run, const Channels& channels, Body body) {
+  int64_t c = 0;
+  for (; c + W <= channels.count; c += W) body(c);
+  if (c < channels.count && c > 0 && !run.accumulate) body(channels.count - W);
+}
+bool leaves_channels(const RowRun& run, const Channels& channels) {
+  return channels.count % W != 0 && (channels.count < W || run.accumulate);
+}
+
+// What the next pixels write, and rows of the source that are needed soon, one line at a time.
+struct Ahead {
+  const float *out, *source;
+  int64_t out_step, pixels, rows, row, source_pixels, source_step;
+  Ahead(const RowRun& run, int64_t first, int64_t count)
+      : out(run.out + (first + count) * run.out_step),
+        source(run.ahead + first * run.ahead_pixels * run.ahead_step),
+        out_step(run.out_step),
+        pixels(count),
+        rows(run.ahead_rows),
+        row(run.ahead_row),
+        source_pixels(count * run.ahead_pixels),
+        source_step(run.ahead_step) {}
+  DLCORE_INLINE void ask(int64_t c) const {
+    if (c % 16 != 0) return;
+    for (int64_t p = 0; p < pixels; ++p) __builtin_prefetch(out + p * out_step + c, 1);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t p = 0; p < source_pixels; ++p) __builtin_prefetch(source + r * row + p * source_step + c, 0, 2);
+  }
+};
+
+// Any window: a load a product. Partial: the channels after the last whole vector.
 template <int J, bool Partial>
-void any_tile(const RowRun& run, int64_t first, const Lane& l) {
-  float* out = run.out + first * run.out_step + l.c;
-  VF acc[J];
+void any_tile(const RowRun& run, int64_t first, const Channels& channels, const Ahead& ahead) {
+  const int lanes = Partial ? static_cast<int>(channels.count % W) : W;
+  const auto body = [&](int64_t c) DLCORE_LAMBDA {
+    ahead.ask(c);
+    float* out = run.out + first * run.out_step + c;
+    VF acc[J];
 #pragma GCC unroll 8
-  for (int j = 0; j < J; ++j) acc[j] = run.accumulate ? take<Partial>(out + j * run.out_step, l.lanes) : VF{};
-  for (int64_t t = 0; t < run.down * run.across; ++t) {
-    const RowTap& tap = run.taps[t];
-    const VF w = take<Partial>(l.weights + tap.weight * l.channels + l.c, l.lanes);
-    const float* x = tap.from + first * tap.step + l.c;
+    for (int j = 0; j < J; ++j) acc[j] = run.accumulate ? take<Partial>(out + j * run.out_step, lanes) : VF{};
+    for (int64_t t = 0; t < run.down * run.across; ++t) {
+      const RowTap& tap = run.taps[t];
+      const VF w = take<Partial>(channels.weights + tap.weight * channels.all + c, lanes);
+      const float* x = tap.from + first * tap.step + c;
 #pragma GCC unroll 8
-    for (int j = 0; j < J; ++j) acc[j] = fma(take<Partial>(x + j * tap.step, l.lanes), w, acc[j]);
-  }
+      for (int j = 0; j < J; ++j) acc[j] = fma(take<Partial>(x + j * tap.step, lanes), w, acc[j]);
+    }
 #pragma GCC unroll 8
-  for (int j = 0; j < J; ++j) {
-    if (Partial)
-      store_partial(out + j * run.out_step, acc[j], l.lanes);
-    else
-      store(out + j * run.out_step, acc[j]);
-  }
+    for (int j = 0; j < J; ++j) {
+      if (Partial)
+        store_partial(out + j * run.out_step, acc[j], lanes);
+      else
+        store(out + j * run.out_step, acc[j]);
+    }
+  };
+  if (Partial)
+    body(channels.count / W * W);
+  else
+    for_vectors(run, channels, body);
 }
 
 // K neighbouring taps a row, pixels S apart (-1: from the last pixel down): source i meets tap k of pixel (i - k) / S,
 // so each pixel's taps ascend.
 template <int J, int K, int Direction>
-void slide_tile(const RowRun& run, int64_t first, const Lane& l) {
+void slide_tile(const RowRun& run, int64_t first, const Channels& channels, const Ahead& ahead) {
   constexpr int S = Direction < 0 ? 1 : Direction, kSign = Direction < 0 ? -1 : 1;
   if (Direction < 0) first += J - 1;
-  const int64_t out_step = kSign * run.out_step;
-  float* out = run.out + first * run.out_step + l.c;
-  VF acc[J];
-#pragma GCC unroll 8
-  for (int j = 0; j < J; ++j) acc[j] = run.accumulate ? load(out + j * out_step) : VF{};
-  for (int64_t t = 0; t < run.down * K; t += K) {
-    const RowTap* tap = run.taps + t;
-    VF w[K];
-#pragma GCC unroll 8
-    for (int k = 0; k < K; ++k) w[k] = load(l.weights + tap[k].weight * l.channels + l.c);
-    const float* x = tap->from + first * tap->step + l.c;
-    const int64_t unit = kSign * tap->step / S;
-#pragma GCC unroll 32
-    for (int i = 0; i < (J - 1) * S + K; ++i, x += unit) {
-      VF v = load(x);
-      asm("" : "+v"(v));  // loaded once, not with each product
-#pragma GCC unroll 8
-      for (int k = 0; k < K; ++k)
-        if (i >= k && (i - k) % S == 0 && (i - k) / S < J) acc[(i - k) / S] = fma(v, w[k], acc[(i - k) / S]);
-    }
+  const int64_t out_step = kSign * run.out_step, down = run.down;
+  struct Row {
+    const float *x, *w;
+    int64_t unit, w_step;
+  } rows[kRowTaps / K];
+  for (int64_t t = 0; t < down; ++t) {
+    const RowTap* tap = run.taps + t * K;
+    rows[t] = {tap->from + first * tap->step, channels.weights + tap->weight * channels.all, kSign * tap->step / S,
+               (tap[1].weight - tap->weight) * channels.all};
   }
+  float* const outs = run.out + first * run.out_step;
+  for_vectors(run, channels, [&](int64_t c) DLCORE_LAMBDA {
+    ahead.ask(c);
+    float* out = outs + c;
+    VF acc[J];
 #pragma GCC unroll 8
-  for (int j = 0; j < J; ++j) store(out + j * out_step, acc[j]);
+    for (int j = 0; j < J; ++j) acc[j] = run.accumulate ? load(out + j * out_step) : VF{};
+    for (const Row *row = rows, *end = rows + down; row < end; ++row) {
+      const float *x = row->x + c, *from = row->w + c;
+      const int64_t unit = row->unit, w_step = row->w_step;
+      VF w[K];
+#pragma GCC unroll 8
+      for (int k = 0; k < K; ++k, from += w_step) w[k] = load(from);
+#pragma GCC unroll 32
+      for (int i = 0; i < (J - 1) * S + K; ++i, x += unit) {
+        VF v = load(x);
+        asm("" : "+v"(v));  // loaded once, not with each product
+#pragma GCC unroll 8
+        for (int k = 0; k < K; ++k)
+          if (i >= k && (i - k) % S == 0 && (i - k) / S < J) acc[(i - k) / S] = fma(v, w[k], acc[(i - k) / S]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < J; ++j) store(out + j * out_step, acc[j]);
+  });
 }
 
-using TileFn = void (*)(const RowRun&, int64_t, const Lane&);
+using TileFn = void (*)(const RowRun&, int64_t, const Channels&, const Ahead&);
 
 template <int J>
 TileFn tile_for(const RowRun& run) {
@@ -102,8 +154,9 @@ TileFn tile_for(const RowRun& run) {
   return any_tile<J, false>;
 }
 
-void run_pixels(const RowRun& run, const float* weights, int64_t channels, int64_t count) {
+void run_pixels(const RowRun& run, const Channels& channels) {
   const TileFn many = tile_for<kNear>(run), half = tile_for<kNear / 2>(run);
+  const bool rest = leaves_channels(run, channels);
   for (int64_t j = 0; j < run.count;) {
     // A last tile overlaps the one before: the same values once more.
     if (!run.accumulate && run.count - j < kNear && run.count >= kNear)
@@ -112,25 +165,12 @@ void run_pixels(const RowRun& run, const float* weights, int64_t channels, int64
       j = run.count - kNear / 2;
     const int64_t left = run.count - j;
     const int64_t n = left >= kNear ? kNear : left >= kNear / 2 ? kNear / 2 : 1;
-    const TileFn fn = n == kNear ? many : n == 1 ? any_tile<1, false> : half;
-    const TileFn part = n == kNear ? any_tile<kNear, true> : n == 1 ? any_tile<1, true> : any_tile<kNear / 2, true>;
-    Lane l{weights, channels, 0, W};
-    const float* next_out = run.out + (j + n) * run.out_step;
-    const float* ahead = run.ahead + j * run.ahead_step;
-    for (; l.c + W <= count; l.c += W) {
-      for (int64_t p = 0; p < n; ++p) {
-        __builtin_prefetch(next_out + p * run.out_step + l.c, 1);
-        __builtin_prefetch(ahead + p * run.ahead_step + l.c, 0, 2);
-      }
-      fn(run, j, l);
-    }
-    if (l.c < count && count >= W && !run.accumulate) {
-      l.c = count - W;  // likewise, cheaper than a masked vector
-      fn(run, j, l);
-    } else if (l.c < count) {
-      l.lanes = static_cast<int>(count - l.c);
-      part(run, j, l);
-    }
+    const Ahead ahead(run, j, n);
+    (n == kNear ? many : n == 1 ? any_tile<1, false> : half)(run, j, channels, ahead);
+    if (rest)
+      (n == kNear ? any_tile<kNear, true>
+       : n == 1   ? any_tile<1, true>
+                  : any_tile<kNear / 2, true>)(run, j, channels, ahead);
     j += n;
   }
 }
@@ -240,7 +280,7 @@ void run_points_depthwise(const PointConv& whole) {
                  float* dest = conv.dest + plane * conv.dest_h * conv.dest_w * channels;
                  for (int64_t c = 0; c < channels; c += block) {
                    const int64_t n = min64(block, channels - c);
-                   const auto body = [&](const RowRun& run) { run_pixels(run, conv.weights + c, channels, n); };
+                   const auto body = [&](const RowRun& run) { run_pixels(run, {conv.weights + c, channels, n}); };
                    if (ring.width) {
                      for_rows(conv, ring, first, last, source + c, channels, n, dest + c, channels, body);
                    } else {

@@ -148,7 +148,7 @@ void product_run(const RowRun& run, const PointConv& conv, int64_t source, int64
       const float* next = tile.c + conv.dest_w * conv.groups * conv.dest_channels;
       for (int64_t r = 0; r < count; ++r) {
         __builtin_prefetch(next + r * run.out_step, 1);
-        __builtin_prefetch(run.ahead + (j + r) * run.ahead_step + source, 0, 2);
+        if (run.ahead_rows) __builtin_prefetch(run.ahead + (j + r) * run.ahead_step + source, 0, 2);
       }
       if (single)
         run_single_tile(static_cast<int>(count), static_cast<int>(conv.dest_channels), tile);

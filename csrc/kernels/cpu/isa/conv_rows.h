@@ -29,9 +29,14 @@ struct RowRun {
   // direction of the taps (-1: they descend); else 0.
   int64_t stride;
   bool accumulate;  // start the chains at `out` instead of +0
-  // The row of the source that is needed next, to be asked for a pixel a pixel (else step 0).
+  // The rows of the source that are needed next, to be asked for with each pixel: `ahead_rows` of them (or none),
+  // ahead_row apart, of each `ahead_pixels` pixels, ahead_step apart.
   const float* ahead;
-  int64_t ahead_step;
+  int64_t ahead_rows, ahead_row, ahead_pixels, ahead_step;
+
+  void ask_for(const float* first, int64_t rows, int64_t row, int64_t pixels, int64_t step) {
+    ahead = first, ahead_rows = rows, ahead_row = row, ahead_pixels = pixels, ahead_step = step;
+  }
 };
 
 inline int64_t taps_across(const ConvPhase& phase) {
@@ -133,8 +138,7 @@ void for_rows(const PointConv& conv, const Ring& ring, int64_t first, int64_t la
     }
     const bool next =
         conv.map->count == 1 && conv.map->phases[0].w.source == 1 && now.high >= 0 && now.high + 1 < conv.source_h;
-    run.ahead = next ? source + (now.high + 1) * conv.source_w * source_c : source;
-    run.ahead_step = next ? source_c : 0;
+    run.ask_for(source + (next ? now.high + 1 : 0) * conv.source_w * source_c, next, 0, 1, source_c);
     for (int64_t p = 0; p < conv.map->count; ++p) {
       const ConvPhase& phase = conv.map->phases[p];
       if (h % phase.h.step != phase.h.first) continue;
@@ -183,13 +187,18 @@ void for_row(const PointConv& conv, int64_t plane, int64_t h, const float* sourc
     while (end > first && (end - 1) * phase.w.source + high >= conv.source_w) --end;
     const int64_t block = nw > kRowTaps ? kRowTaps : nw * (kRowTaps / max64(1, nw));
     RowRun run;
-    run.ahead = source;
-    run.ahead_step = 0;
     run.out_step = phase.w.step * dest_c;
     run.stride = gap == 1 ? phase.w.source : gap == -1 && phase.w.source == 1 ? -1 : 0;
+    // The next row of pixels sees as many new rows as the stride; not asked for beyond the plane.
+    const int64_t soon =
+        max64(0, i * phase.h.source + (phase.tap_count ? phase.taps[phase.tap_count - 1].offset_h : 0) + 1);
+    const bool simple = conv.map->count == 1 && conv.source_d == 1 && conv.dest_d == 1;
+    const int64_t rows = simple ? max64(0, min64(phase.h.source, conv.source_h - soon)) : 0;
     const auto emit = [&](int64_t j, int64_t pixels) {
       run.count = pixels;
       run.out = out + j * run.out_step;
+      run.ask_for(source + (soon * conv.source_w + j * phase.w.source) * source_c, pixels > 1 ? rows : 0,
+                  conv.source_w * source_c, phase.w.source, source_c);
       int64_t t = 0;
       do {
         const int64_t taps = min64(block, phase.tap_count - t);
