@@ -104,9 +104,15 @@ void forward_few(const ConvShape& s, const float* x, const float* packed, float*
         segments[i] = {top + kd * s.dilation_d * plane + kh * s.dilation_h * row + kw * s.dilation_w * s.ci,
                        packed + (first + i) * stretch * kPanel, stretch};
       }
+      const int64_t whole = s.ow / pixels, whole_panels = s.co / kPanel;
+      for (int64_t panel = 0; panel < whole_panels; ++panel) {
+        for (int64_t i = 0; i < count; ++i) now[i] = {segments[i].a, segments[i].b + panel * size, stretch};
+        run_short(static_cast<int>(pixels), {now, count, pixels * s.stride_w * s.ci, whole, s.stride_w * s.ci,
+                                             out + panel * kPanel, s.co, first > 0});
+      }
       for (int64_t j = 0; j < s.ow; j += pixels) {
         const int64_t rows = min64(pixels, s.ow - j);
-        for (int64_t panel = 0; panel < panels; ++panel) {
+        for (int64_t panel = rows == pixels ? whole_panels : 0; panel < panels; ++panel) {
           for (int64_t i = 0; i < count; ++i)
             now[i] = {segments[i].a + j * s.stride_w * s.ci, segments[i].b + panel * size, stretch};
           float* tile = out + j * s.co + panel * kPanel;

@@ -137,12 +137,52 @@ void column_of_tiles(const PackedArgs& t) {
   }
 }
 
+template <int R>
+void short_tiles(const ShortArgs& t) {
+  constexpr int V = 2, kSteps = 3, G = (R + 2) / 3;
+  const int64_t a_row = t.a_row, count = t.count;
+  float* c = t.c;
+  for (int64_t i = 0; i < t.tiles; ++i, c += R * t.c_row) {
+    VF acc[R][V];
+    begin<R, V, false>(acc, c, t.c_row, t.accumulate, W);
+#pragma GCC unroll 16
+    for (int r = R; r < 2 * R; ++r) __builtin_prefetch(c + r * t.c_row, 1);
+    for (int64_t s = 0; s < count; ++s) {
+      const Segment& segment = t.segments[s];
+      const float *a[G], *b = segment.b;
+#pragma GCC unroll 8
+      for (int g = 0; g < G; ++g) a[g] = segment.a + i * t.a_tile + 3 * g * a_row;
+      const auto multiply = [&](int u) DLCORE_LAMBDA {
+        step<R, V, false, true>(
+            acc, [&](int r) DLCORE_LAMBDA { return a[r / 3][(r % 3) * a_row + u]; }, b + u * kPanel, W);
+      };
+      const auto advance = [&](int steps) DLCORE_LAMBDA {
+#pragma GCC unroll 8
+        for (int g = 0; g < G; ++g) a[g] += steps;
+        b += steps * kPanel;
+      };
+      int64_t p = segment.length;
+      for (; p >= kSteps; p -= kSteps) {
+#pragma GCC unroll 4
+        for (int u = 0; u < kSteps; ++u) multiply(u);
+        advance(kSteps);
+      }
+      for (; p > 0; --p) {
+        multiply(0);
+        advance(1);
+      }
+    }
+    end<R, V, false>(acc, c, t.c_row, nullptr, false, W);
+  }
+}
+
 using TileFn = void (*)(const TileArgs&, int64_t, int);
 struct RowTiles {
   TileFn one, one_partial, two, two_partial, four, eight;  // nullptr where the registers do not suffice
   void (*packed)(const PackedArgs&);
   void (*in_place)(const PackedArgs&);
   void (*wide)(const PackedArgs&);
+  void (*brief)(const ShortArgs&);
 };
 
 template <int R>
@@ -155,7 +195,8 @@ constexpr RowTiles row_tiles() {
              nullptr,
              column_of_tiles<R, true, kPanel>,
              column_of_tiles<R, false, kPanel>,
-             column_of_tiles<R, false, kWide>};
+             column_of_tiles<R, false, kWide>,
+             short_tiles<R>};
 #ifdef __AVX512F__
   if constexpr (R <= 6) t.four = tile<R, 4, false>;
   if constexpr (R <= 3) t.eight = tile<R, 8, false>;
@@ -201,6 +242,8 @@ void run_tile(int rows, int64_t cols, const TileArgs& args) {
 void run_packed(int rows, const PackedArgs& args) { kTiles[rows - 1].packed(args); }
 
 void run_in_place(int rows, const PackedArgs& args) { kTiles[rows - 1].in_place(args); }
+
+void run_short(int rows, const ShortArgs& args) { kTiles[rows - 1].brief(args); }
 
 void run_wide(int rows, PackedArgs args) {
   for (int64_t j = 0; j < kWide; j += kPanel, args.b += kPanel, args.c += kPanel) kTiles[rows - 1].wide(args);

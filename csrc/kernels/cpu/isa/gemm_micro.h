@@ -66,6 +66,17 @@ void run_in_place(int rows, const PackedArgs& args);
 inline constexpr int kWide = 32;
 void run_wide(int rows, PackedArgs args);
 
+// Tiles below one another by one panel, the reduction in stretches so short that a tile should cost little besides: row
+// r of tile i begins at a + i·a_tile + r·a_row of each segment, along k.
+struct ShortArgs {
+  const Segment* segments;
+  int64_t count, a_tile, tiles, a_row;
+  float* c;
+  int64_t c_row;
+  bool accumulate;
+};
+void run_short(int rows, const ShortArgs& args);
+
 // Widest stretch of columns that one pass of run_tile covers with so many rows: few rows need many columns to keep the
 // multipliers busy.
 int wide_panel(int rows);
