@@ -12,6 +12,7 @@ constexpr int kPixels = 12;  // 12 pointers, the weights' and a counter: 14 of t
 #else
 constexpr int kPixels = 6;
 #endif
+constexpr int kSteps = 4;  // channels between two turns of the innermost loop
 constexpr int64_t kTableTaps = 64;
 constexpr int64_t kBlockChannels = 640;  // of the reduction: with 128 columns of weights 320 KB, within the L2 cache
 constexpr int64_t kTilesAChunk = 16;
@@ -56,22 +57,27 @@ void point_tile(const PointTile& t, int tail) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) x[r] = t.table[tap * R + r] + channels;
     const float* w = t.weights + t.weight_offset[tap];
-    for (int64_t c = -channels; c != 0; ++c) {
+    const auto multiply = [&](int64_t c, int u) DLCORE_LAMBDA {
       VF wv[V];
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) wv[v] = load(w + v * W);
+      for (int v = 0; v < V; ++v) wv[v] = load(w + u * kPanel + v * W);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        const VF xv = splat(x[r][c]);
+        const VF xv = splat(x[r][c + u]);
 #pragma GCC unroll 2
-        for (int v = 0; v < V; ++v) acc[r][v] = fma(xv, wv[v], acc[r][v]);
+        for (int v = 0; v < V; ++v) accumulate(acc[r][v], xv, wv[v]);
       }
-      w += kPanel;
       if (Ahead) {
         __builtin_prefetch(ahead, 0, 2);
         ahead += t.ahead_step;
       }
+    };
+    int64_t c = -channels;
+    for (; c <= -kSteps; c += kSteps, w += kSteps * kPanel) {
+#pragma GCC unroll 4
+      for (int u = 0; u < kSteps; ++u) multiply(c, u);
     }
+    for (; c != 0; ++c, w += kPanel) multiply(c, 0);
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
