@@ -357,6 +357,11 @@ conv(3, 3, 11, 10, 17, (5, 5), stride=2, pad=2)
 conv(9, 16, 8, 8, 40, (3, 3), pad=1)
 conv(2, 32, 7, 7, 64, (3, 3), stride=2, pad=1)
 conv(1, 2, 1, 12, 3, (1, 4), stride=1)
+conv(2, 2, 8, 19, 33, (3, 3), pad=1)
+conv(1, 1, 17, 20, 16, (9, 9), pad=8, dilation=2)
+conv(1, 11, 9, 20, 11, (9, 9), pad=4, groups=11)
+conv(2, 20, 11, 19, 20, (3, 3), stride=2, pad=1, groups=20)
+conv(1, 512, 2, 2, 256, (3, 3), pad=4)  # outputs that see padding alone, and weights beyond the caches
 
 
 def conv3d(

@@ -17,8 +17,8 @@ constexpr int64_t kTableTaps = 64;
 constexpr int64_t kBlockChannels = 640;  // of the reduction: with 128 columns of weights 320 KB, within the L2 cache
 constexpr int64_t kTilesAChunk = 16;
 constexpr int64_t kPanelsAChunk = 4;
-// With so few tiles of pixels the weights are most of what is read; more of them than stay in the second-level cache
-// are asked for a block ahead.
+// With so few tiles of pixels the weights are most of what is read; where they come from memory they are asked for a
+// block ahead.
 constexpr int64_t kAheadTiles = 4, kAheadFloats = int64_t{1} << 20;
 const float kZeros[kBlockChannels] = {};
 
@@ -229,7 +229,8 @@ void run_chunk(const PointConv& conv, const ConvPhase& phase, const Division& d,
       even(phase.tap_count, max64(1, min64(kTableTaps, kBlockChannels / max64(1, conv.source_channels))));
   const PointKernel& kernel = kernel_for(d.rows);
   const int64_t tiles = min64(last, d.tiles) - first;
-  const bool ahead = tiles <= kAheadTiles && conv.dest_channels * conv.taps * conv.source_channels >= kAheadFloats;
+  const bool ahead = tiles <= kAheadTiles && phase.tap_count > 0 &&
+                     conv.dest_channels * conv.taps * conv.source_channels >= kAheadFloats;
   const float* table[kTableTaps * kPixels];
   int64_t weight_offset[kTableTaps];
   Tile tile;
