@@ -158,13 +158,7 @@ void run_ready(const GemmArgs& g) {
     const int64_t from = chunk * panels / chunks, to = (chunk + 1) * panels / chunks;
     for (int64_t panel = from; panel < to; ++panel) {
       const int64_t j = panel * columns;
-      int64_t r0 = 0;
-      if (kTilesABlock > 1 && g.a_col == 1 && columns == kPanel && g.n - j >= kPanel) {
-        run_in_place(static_cast<int>(rows), {a, rows * g.a_row, g.m / rows, g.ready + j * g.k, g.k, g.c + j, g.n,
-                                              false, bias_at(g, j), g.relu, g.a_row});
-        r0 = g.m / rows * rows;
-      }
-      for (; r0 < g.m; r0 += rows) {
+      for (int64_t r0 = 0; r0 < g.m; r0 += rows) {
         const Segment segment{a + r0 * g.a_row, g.ready + j * g.k, g.k};
         run_tile(static_cast<int>(min64(rows, g.m - r0)), min64(columns, g.n - j),
                  {&segment, 1, g.a_row, g.a_col, columns, g.c + r0 * g.n + j, g.n, false, bias_at(g, j), g.relu});

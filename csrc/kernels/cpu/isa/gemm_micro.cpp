@@ -94,14 +94,41 @@ void tile(const TileArgs& t, int64_t column, int tail) {
   end<R, V, Partial>(acc, t.c + column, t.c_row, t.bias ? t.bias + column : nullptr, t.relu, tail);
 }
 
-// Constant offsets serve four steps of k, without additions to pointers between the multiplications. A processor that
-// runs two threads on a core gives each half of its slots for instructions: there it is 87 against 79% of the peak.
-// Columns: A as [k][R]; otherwise its rows lie a_row apart. B's rows lie kRow apart.
+// The sums go over `length` steps of k, kSteps to a turn: constant offsets serve them without additions to pointers
+// between the multiplications. A processor that runs two threads on a core gives each half of its slots for
+// instructions: there it is 87 against 79% of the peak. Columns: A as [k][R]; otherwise its rows lie a_row apart. B's
+// rows lie kRow apart.
+template <int R, int V, bool Columns, int kRow, int kSteps>
+DLCORE_INLINE void go_over(VF (&acc)[R][V], const float* first, int64_t a_row, const float* b, int64_t length) {
+  constexpr int G = Columns ? 1 : (R + 2) / 3;
+  const float* a[G];
+#pragma GCC unroll 8
+  for (int g = 0; g < G; ++g) a[g] = first + 3 * g * a_row;
+  const auto advance = [&](int steps) DLCORE_LAMBDA {
+#pragma GCC unroll 8
+    for (int g = 0; g < G; ++g) a[g] += steps * (Columns ? R : 1);
+    b += steps * kRow;
+  };
+  const auto multiply = [&](int u) DLCORE_LAMBDA {
+    step<R, V, false, true>(
+        acc, [&](int r) DLCORE_LAMBDA { return Columns ? a[0][u * R + r] : a[r / 3][(r % 3) * a_row + u]; },
+        b + u * kRow, W);
+  };
+  for (; length >= kSteps; length -= kSteps) {
+#pragma GCC unroll 4
+    for (int u = 0; u < kSteps; ++u) multiply(u);
+    advance(kSteps);
+  }
+  for (; length > 0; --length) {
+    multiply(0);
+    advance(1);
+  }
+}
+
 template <int R, bool Columns, int kRow>
 void column_of_tiles(const PackedArgs& t) {
-  constexpr int V = 2, kSteps = 4, G = Columns ? 1 : (R + 2) / 3;
+  constexpr int V = 2;
   const float* first = t.a;
-  const int64_t a_row = t.a_row;
   float* c = t.c;
   for (int64_t i = 0; i < t.tiles; ++i, first += t.a_tile, c += R * t.c_row) {
     VF acc[R][V];
@@ -110,71 +137,30 @@ void column_of_tiles(const PackedArgs& t) {
 #pragma GCC unroll 16
       for (int r = R; r < 2 * R; ++r) __builtin_prefetch(c + r * t.c_row, 1, 2);
     }
-    const float *a[G], *b = t.b;
-#pragma GCC unroll 8
-    for (int g = 0; g < G; ++g) a[g] = first + 3 * g * a_row;
-    const auto advance = [&](int steps) DLCORE_LAMBDA {
-#pragma GCC unroll 8
-      for (int g = 0; g < G; ++g) a[g] += steps * (Columns ? R : 1);
-      b += steps * kRow;
-    };
-    const auto multiply = [&](int u) DLCORE_LAMBDA {
-      step<R, V, false, true>(
-          acc, [&](int r) DLCORE_LAMBDA { return Columns ? a[0][u * R + r] : a[r / 3][(r % 3) * a_row + u]; },
-          b + u * kRow, W);
-    };
-    int64_t p = t.k;
-    for (; p >= kSteps; p -= kSteps) {
-#pragma GCC unroll 4
-      for (int u = 0; u < kSteps; ++u) multiply(u);
-      advance(kSteps);
-    }
-    for (; p > 0; --p) {
-      multiply(0);
-      advance(1);
-    }
+    go_over<R, V, Columns, kRow, 4>(acc, first, t.a_row, t.b, t.k);
     end<R, V, false>(acc, c, t.c_row, t.bias, t.relu, W);
   }
 }
 
 template <int R>
 void short_tiles(const ShortArgs& t) {
-  constexpr int V = 2, kSteps = 3, G = (R + 2) / 3;
-  const int64_t a_row = t.a_row, count = t.count;
+  constexpr int V = 2;
   float* c = t.c;
   for (int64_t i = 0; i < t.tiles; ++i, c += R * t.c_row) {
     VF acc[R][V];
     begin<R, V, false>(acc, c, t.c_row, t.accumulate, W);
 #pragma GCC unroll 16
     for (int r = R; r < 2 * R; ++r) __builtin_prefetch(c + r * t.c_row, 1);
-    for (int64_t s = 0; s < count; ++s) {
+    for (int64_t s = 0; s < t.count; ++s) {
       const Segment& segment = t.segments[s];
-      const float *a[G], *b = segment.b;
-#pragma GCC unroll 8
-      for (int g = 0; g < G; ++g) a[g] = segment.a + i * t.a_tile + 3 * g * a_row;
-      const auto multiply = [&](int u) DLCORE_LAMBDA {
-        step<R, V, false, true>(
-            acc, [&](int r) DLCORE_LAMBDA { return a[r / 3][(r % 3) * a_row + u]; }, b + u * kPanel, W);
-      };
-      const auto advance = [&](int steps) DLCORE_LAMBDA {
-#pragma GCC unroll 8
-        for (int g = 0; g < G; ++g) a[g] += steps;
-        b += steps * kPanel;
-      };
-      int64_t p = segment.length;
-      for (; p >= kSteps; p -= kSteps) {
-#pragma GCC unroll 4
-        for (int u = 0; u < kSteps; ++u) multiply(u);
-        advance(kSteps);
-      }
-      for (; p > 0; --p) {
-        multiply(0);
-        advance(1);
-      }
+      go_over<R, V, false, kPanel, 3>(acc, segment.a + i * t.a_tile, t.a_row, segment.b, segment.length);
     }
     end<R, V, false>(acc, c, t.c_row, nullptr, false, W);
   }
 }
+
+// Whether one stretch by a panel goes the unrolled way: so measured for the narrow tile.
+constexpr bool kUnrolls = W == 8;
 
 using TileFn = void (*)(const TileArgs&, int64_t, int);
 struct RowTiles {
@@ -224,6 +210,13 @@ int wide_panel(int rows) {
 
 void run_tile(int rows, int64_t cols, const TileArgs& args) {
   const RowTiles& tiles = kTiles[rows - 1];
+  if (kUnrolls && args.count == 1 && args.b_row == kPanel && cols == kPanel) {
+    const Segment& all = *args.segments;
+    const PackedArgs one{all.a,           0,         1,         all.b,     all.length, args.c, args.c_row,
+                         args.accumulate, args.bias, args.relu, args.a_row};
+    if (args.a_step == 1) return tiles.in_place(one);
+    if (args.a_row == 1 && args.a_step == rows) return tiles.packed(one);
+  }
   int64_t j = 0;
   if (tiles.eight)
     for (; cols - j >= 8 * W; j += 8 * W) tiles.eight(args, j, W);
@@ -240,8 +233,6 @@ void run_tile(int rows, int64_t cols, const TileArgs& args) {
 }
 
 void run_packed(int rows, const PackedArgs& args) { kTiles[rows - 1].packed(args); }
-
-void run_in_place(int rows, const PackedArgs& args) { kTiles[rows - 1].in_place(args); }
 
 void run_short(int rows, const ShortArgs& args) { kTiles[rows - 1].brief(args); }
 

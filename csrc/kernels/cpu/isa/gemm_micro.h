@@ -59,10 +59,7 @@ struct PackedArgs {
 };
 void run_packed(int rows, const PackedArgs& args);
 
-// Likewise with A's rows a_row apart, each along k.
-void run_in_place(int rows, const PackedArgs& args);
-
-// Likewise by kWide columns, B as [k][kWide].
+// Likewise by kWide columns, B as [k][kWide], A's rows a_row apart, each along k.
 inline constexpr int kWide = 32;
 void run_wide(int rows, PackedArgs args);
 

@@ -140,26 +140,16 @@ struct Sweep {
              {&segment, 1, a.row, step, kPanel, c + t * a.rows * g.n + j, g.n, accumulate, bias(j), g.relu});
   }
   void by_rows(const Rows& a, float* c) const {
-    for (int64_t t = 0; t * a.rows < a.count; ++t) {
-      const bool whole = a.step == 1 && a.rows <= a.count - t * a.rows;
-      for (int64_t j = 0; j < n; j += kPanel) {
-        if (whole && n - j >= kPanel)
-          run_in_place(static_cast<int>(a.rows), {a.data + t * a.tile, a.tile, 1, panels + j / kPanel * panel_size, k,
-                                                  c + t * a.rows * g.n + j, g.n, accumulate, bias(j), g.relu, a.row});
-        else
-          tile(a, t, j, c);
-      }
-    }
+    for (int64_t t = 0; t * a.rows < a.count; ++t)
+      for (int64_t j = 0; j < n; j += kPanel) tile(a, t, j, c);
   }
   void by_panels(const Rows& a, float* c) const {
-    const int64_t whole = a.count / a.rows;
     for (int64_t j = 0; j < n; j += kPanel) {
-      const bool full = n - j >= kPanel;
-      if (full)
-        (a.row == 1 ? run_packed : run_in_place)(
-            static_cast<int>(a.rows), {a.data, a.tile, whole, panels + j / kPanel * panel_size, k, c + j, g.n,
-                                       accumulate, bias(j), g.relu, a.row});
-      for (int64_t t = full ? whole : 0; t * a.rows < a.count; ++t) tile(a, t, j, c);
+      const int64_t packed = a.row == 1 && n - j >= kPanel ? a.count / a.rows : 0;
+      if (packed)
+        run_packed(static_cast<int>(a.rows), {a.data, a.tile, packed, panels + j / kPanel * panel_size, k, c + j, g.n,
+                                              accumulate, bias(j), g.relu});
+      for (int64_t t = packed; t * a.rows < a.count; ++t) tile(a, t, j, c);
     }
   }
 };

@@ -67,29 +67,18 @@ void product(const Blocking& b, const Rows& rows, const Operand* operands, int c
   for (int i = 0; i < count; ++i) depth += operands[i].depth;
   const auto panel = [&](int64_t k) {
     const int64_t j = k * p.width;
-    const bool full = p.width == kPanel && p.row == kPanel && p.cols - j >= kPanel;
     bool onto = accumulate;
     for (int i = 0; i < count; ++i) {
       const Operand& o = operands[i];
       const int64_t block = even(o.depth, kBlockDepth);
       for (int64_t d = 0; d < o.depth; d += block, onto = true) {
         const float* rows_of_b = p.data + k * p.panel_stride + (o.b_first + d) * p.row;
-        const int64_t length = min64(block, o.depth - d), whole = rows.count / b.tile_rows * b.tile_rows;
-        const auto tiles = [&](int64_t r, int64_t height, int64_t many) {
-          const float* from = o.a + (rows.first + r) * o.a_row + d;
-          float* to = c + (rows.first + r) * c_row + j;
-          if (full) {
-            run_in_place((int)height,
-                         {from, height * o.a_row, many, rows_of_b, length, to, c_row, onto, nullptr, false, o.a_row});
-            return;
-          }
-          for (int64_t i = 0; i < many; ++i, from += height * o.a_row, to += height * c_row) {
-            const Segment s = {from, rows_of_b, length};
-            run_tile((int)height, min64(p.width, p.cols - j), {&s, 1, o.a_row, 1, p.row, to, c_row, onto});
-          }
-        };
-        if (whole) tiles(0, b.tile_rows, whole / b.tile_rows);
-        if (whole < rows.count) tiles(whole, rows.count - whole, 1);
+        for (int64_t r = 0; r < rows.count; r += b.tile_rows) {
+          const int n = (int)min64(b.tile_rows, rows.count - r);
+          const Segment s = {o.a + (rows.first + r) * o.a_row + d, rows_of_b, min64(block, o.depth - d)};
+          run_tile(n, min64(p.width, p.cols - j),
+                   {&s, 1, o.a_row, 1, p.row, c + (rows.first + r) * c_row + j, c_row, onto});
+        }
       }
     }
   };
@@ -141,42 +130,45 @@ void lstm_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   const int64_t h = a.hidden, at = step.at + row;
   float *gates = a.gates + at * 4 * h, *cell = a.extra + at * h, *y = a.y + at * h;
   const float* before = step.previous(a.c0, a.extra, h) + row * h;
-  each_vector(h, [&](int64_t j, int n) __attribute__((always_inline)) {
-    float* p = gates + j;
-    for (int64_t k = 0; k < 4; ++k) fetch(p + (step.ahead * 4 + k) * h);
-    const VF i = gate_sigmoid(get(p, n)), f = gate_sigmoid(get(p + h, n)), g = gate_tanh(get(p + 2 * h, n));
-    const VF o = gate_sigmoid(get(p + 3 * h, n));
-    const VF c = fma(f, get(before + j, n), i * g);
-    put(p, i, n);
-    put(p + h, f, n);
-    put(p + 2 * h, g, n);
-    put(p + 3 * h, o, n);
-    put(cell + j, c, n);
-    put(y + j, o * gate_tanh(c), n);
-  });
+  each_vector(
+      h, [&](int64_t j, int n) __attribute__((always_inline)) {
+        float* p = gates + j;
+        for (int64_t k = 0; k < 4; ++k) fetch(p + (step.ahead * 4 + k) * h);
+        const VF i = gate_sigmoid(get(p, n)), f = gate_sigmoid(get(p + h, n)), g = gate_tanh(get(p + 2 * h, n));
+        const VF o = gate_sigmoid(get(p + 3 * h, n));
+        const VF c = fma(f, get(before + j, n), i * g);
+        put(p, i, n);
+        put(p + h, f, n);
+        put(p + 2 * h, g, n);
+        put(p + 3 * h, o, n);
+        put(cell + j, c, n);
+        put(y + j, o * gate_tanh(c), n);
+      });
 }
 
 void gru_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   const int64_t h = a.hidden, at = step.at + row;
   float *gates = a.gates + at * 3 * h, *y = a.y + at * h;
   const float *products = a.extra + at * h, *before = step.previous(a.h0, a.y, h) + row * h;
-  each_vector(h, [&](int64_t j, int n) __attribute__((always_inline)) {
-    float* p = gates + j;
-    const VF r = gate_sigmoid(get(p, n)), z = gate_sigmoid(get(p + h, n));
-    const VF candidate = gate_tanh(fma(r, get(products + j, n), get(p + 2 * h, n)));
-    put(p, r, n);
-    put(p + h, z, n);
-    put(p + 2 * h, candidate, n);
-    put(y + j, fma(z, get(before + j, n) - candidate, candidate), n);
-  });
+  each_vector(
+      h, [&](int64_t j, int n) __attribute__((always_inline)) {
+        float* p = gates + j;
+        const VF r = gate_sigmoid(get(p, n)), z = gate_sigmoid(get(p + h, n));
+        const VF candidate = gate_tanh(fma(r, get(products + j, n), get(p + 2 * h, n)));
+        put(p, r, n);
+        put(p + h, z, n);
+        put(p + 2 * h, candidate, n);
+        put(y + j, fma(z, get(before + j, n) - candidate, candidate), n);
+      });
 }
 
 void rnn_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   float* y = a.y + (step.at + row) * a.hidden;
-  each_vector(a.hidden, [&](int64_t j, int n) __attribute__((always_inline)) {
-    const VF x = get(y + j, n);
-    put(y + j, a.relu ? select(x < 0.0f, VF{}, x) : gate_tanh(x), n);
-  });
+  each_vector(
+      a.hidden, [&](int64_t j, int n) __attribute__((always_inline)) {
+        const VF x = get(y + j, n);
+        put(y + j, a.relu ? select(x < 0.0f, VF{}, x) : gate_tanh(x), n);
+      });
 }
 
 // D is the gradient of the step's output; the running gradients of the states are dh0 and dc0.
@@ -185,20 +177,21 @@ void lstm_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
   const float *gates = a.saved_gates + at * 4 * h, *cell = a.saved_extra + at * h, *dy = a.dy + at * h;
   const float* before = step.previous(a.c0, a.saved_extra, h) + row * h;
   float *d = a.d_gates + at * 4 * h, *dh = a.dh0 + row * h, *dc0 = a.dc0 + row * h;
-  each_vector(h, [&](int64_t j, int n) __attribute__((always_inline)) {
-    const float* p = gates + j;
-    for (int64_t k = 0; k < 4; ++k) fetch(p + (step.ahead * 4 + k) * h);
-    fetch(cell + j + step.ahead * h);
-    fetch(dy + j + step.ahead * h);
-    const VF i = get(p, n), f = get(p + h, n), g = get(p + 2 * h, n), o = get(p + 3 * h, n);
-    const VF D = get(dy + j, n) + get(dh + j, n), squashed = gate_tanh(get(cell + j, n));
-    const VF dc = fma(D * o, one_less_square(squashed), get(dc0 + j, n));
-    put(d + j, (dc * g) * slope(i), n);
-    put(d + h + j, (dc * get(before + j, n)) * slope(f), n);
-    put(d + 2 * h + j, (dc * i) * one_less_square(g), n);
-    put(d + 3 * h + j, (D * squashed) * slope(o), n);
-    put(dc0 + j, dc * f, n);
-  });
+  each_vector(
+      h, [&](int64_t j, int n) __attribute__((always_inline)) {
+        const float* p = gates + j;
+        for (int64_t k = 0; k < 4; ++k) fetch(p + (step.ahead * 4 + k) * h);
+        fetch(cell + j + step.ahead * h);
+        fetch(dy + j + step.ahead * h);
+        const VF i = get(p, n), f = get(p + h, n), g = get(p + 2 * h, n), o = get(p + 3 * h, n);
+        const VF D = get(dy + j, n) + get(dh + j, n), squashed = gate_tanh(get(cell + j, n));
+        const VF dc = fma(D * o, one_less_square(squashed), get(dc0 + j, n));
+        put(d + j, (dc * g) * slope(i), n);
+        put(d + h + j, (dc * get(before + j, n)) * slope(f), n);
+        put(d + 2 * h + j, (dc * i) * one_less_square(g), n);
+        put(d + 3 * h + j, (D * squashed) * slope(o), n);
+        put(dc0 + j, dc * f, n);
+      });
 }
 
 void gru_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
@@ -206,28 +199,30 @@ void gru_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
   const float *gates = a.saved_gates + at * 3 * h, *products = a.saved_extra + at * h, *dy = a.dy + at * h;
   const float* before = step.previous(a.h0, a.saved_y, h) + row * h;
   float *d = a.d_gates + at * 3 * h, *d_products = a.d_extra + at * h, *dh = a.dh0 + row * h;
-  each_vector(h, [&](int64_t j, int n) __attribute__((always_inline)) {
-    const float* p = gates + j;
-    const VF r = get(p, n), z = get(p + h, n), candidate = get(p + 2 * h, n);
-    const VF D = get(dy + j, n) + get(dh + j, n);
-    const VF dn = (D * (1.0f - z)) * one_less_square(candidate);
-    const VF dr = (dn * get(products + j, n)) * slope(r), dz = (D * (get(before + j, n) - candidate)) * slope(z);
-    put(d + j, dr, n);
-    put(d + h + j, dz, n);
-    put(d + 2 * h + j, dn, n);
-    put(d_products + j, dn * r, n);
-    put(dh + j, D * z, n);
-  });
+  each_vector(
+      h, [&](int64_t j, int n) __attribute__((always_inline)) {
+        const float* p = gates + j;
+        const VF r = get(p, n), z = get(p + h, n), candidate = get(p + 2 * h, n);
+        const VF D = get(dy + j, n) + get(dh + j, n);
+        const VF dn = (D * (1.0f - z)) * one_less_square(candidate);
+        const VF dr = (dn * get(products + j, n)) * slope(r), dz = (D * (get(before + j, n) - candidate)) * slope(z);
+        put(d + j, dr, n);
+        put(d + h + j, dz, n);
+        put(d + 2 * h + j, dn, n);
+        put(d_products + j, dn * r, n);
+        put(dh + j, D * z, n);
+      });
 }
 
 void rnn_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
   const int64_t at = (step.at + row) * a.hidden;
   const float *dh = a.dh0 + row * a.hidden, *dy = a.dy + at, *y = a.saved_y + at;
   float* d = a.d_gates + at;
-  each_vector(a.hidden, [&](int64_t j, int n) __attribute__((always_inline)) {
-    const VF D = get(dy + j, n) + get(dh + j, n), v = get(y + j, n);
-    put(d + j, a.relu ? select(v > 0.0f, D, VF{}) : D * one_less_square(v), n);
-  });
+  each_vector(
+      a.hidden, [&](int64_t j, int n) __attribute__((always_inline)) {
+        const VF D = get(dy + j, n) + get(dh + j, n), v = get(y + j, n);
+        put(d + j, a.relu ? select(v > 0.0f, D, VF{}) : D * one_less_square(v), n);
+      });
 }
 
 // Runs body(rows) over the chunks of the batch, for so many steps.
@@ -316,12 +311,8 @@ void add_weight_gradient(const RecurrentArgs& a, int64_t last_step, const States
       }
       const bool onto = first > 0 || last_step + 1 < a.steps;
       for (int64_t j = 0; j < h; j += kPanel) {
-        if (h - j >= kPanel) {
-          run_packed((int)rows, {strip, 0, 1, states.at(first, j), depth, dw + r * h + j, h, onto});
-          continue;
-        }
         const Segment segment = {strip, states.at(first, j), depth};
-        run_tile((int)rows, h - j, {&segment, 1, 1, rows, kPanel, dw + r * h + j, h, onto});
+        run_tile((int)rows, min64(kPanel, h - j), {&segment, 1, 1, rows, kPanel, dw + r * h + j, h, onto});
       }
     }
   });
