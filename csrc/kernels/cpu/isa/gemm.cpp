@@ -38,7 +38,8 @@ bool shares_b(const GemmArgs& g) {
 // of it into few lines of the caches, so that fewer rows repay packing.
 bool by_rows(const GemmArgs& g) { return !g.b_transposed && g.m <= 2 && g.k * g.n >= 30000; }
 bool in_strips(const GemmArgs& g) {
-  return !g.b_transposed && !g.ready && g.m > (g.n < 2048 ? 6 : 2) && g.k >= 32 && g.k * g.n >= 250000;
+  const bool few = g.m > (g.n < 2048 ? 6 : 2) && g.m < kStripRows;
+  return few && !g.b_transposed && !g.ready && g.k >= 32 && g.k * g.n >= 250000;
 }
 #endif
 
@@ -168,7 +169,9 @@ void run_ready(const GemmArgs& g) {
   });
 }
 
-size_t workspace(const GemmArgs& g) { return shares_b(g) ? shared_workspace(g) : 0; }
+size_t workspace(const GemmArgs& g) {
+  return shares_b(g) ? shared_workspace(g) : in_strips(g) ? strips_workspace(g) : 0;
+}
 
 void run(const GemmArgs& g) {
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;

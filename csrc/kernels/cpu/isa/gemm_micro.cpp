@@ -22,20 +22,20 @@ DLCORE_INLINE void step(VF (&acc)[R][V], F a, const float* b, int tail) {
   }
 }
 
-// The chains of R rows by V vectors, the last one of `tail` lanes when Partial, begin at C or at +0 …
+// The chains of R rows by V vectors, the last one of `tail` lanes when Partial, begin at `from` or, without it, at +0 …
 template <int R, int V, bool Partial>
-DLCORE_INLINE void begin(VF (&acc)[R][V], const float* c, int64_t c_row, bool accumulate, int tail) {
+DLCORE_INLINE void begin(VF (&acc)[R][V], const float* from, int64_t row, int tail) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) acc[r][v] = VF{};
   }
-  if (!accumulate) return;
+  if (!from) return;
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v)
-      acc[r][v] = Partial && v == V - 1 ? load_partial(c + r * c_row + v * W, tail) : load(c + r * c_row + v * W);
+      acc[r][v] = Partial && v == V - 1 ? load_partial(from + r * row + v * W, tail) : load(from + r * row + v * W);
   }
 }
 
@@ -77,7 +77,7 @@ template <int R, int V, bool Partial>
 void tile(const TileArgs& t, int64_t column, int tail) {
   constexpr int G = (R + 2) / 3;
   VF acc[R][V];
-  begin<R, V, Partial>(acc, t.c + column, t.c_row, t.accumulate, tail);
+  begin<R, V, Partial>(acc, t.accumulate ? t.c + column : nullptr, t.c_row, tail);
   const int64_t a_row = t.a_row, a_step = t.a_step, b_row = t.b_row;
   for (int64_t s = 0; s < t.count; ++s) {
     const float* a[G];
@@ -129,10 +129,12 @@ template <int R, bool Columns, int kRow>
 void column_of_tiles(const PackedArgs& t) {
   constexpr int V = 2;
   const float* first = t.a;
+  const float* from = t.from;
   float* c = t.c;
   for (int64_t i = 0; i < t.tiles; ++i, first += t.a_tile, c += R * t.c_row) {
     VF acc[R][V];
-    begin<R, V, false>(acc, c, t.c_row, t.accumulate, W);
+    begin<R, V, false>(acc, from, t.from_row, W);
+    if (from) from += R * t.from_row;
     if (Columns && i + 1 < t.tiles) {
 #pragma GCC unroll 16
       for (int r = R; r < 2 * R; ++r) __builtin_prefetch(c + r * t.c_row, 1, 2);
@@ -148,7 +150,7 @@ void short_tiles(const ShortArgs& t) {
   float* c = t.c;
   for (int64_t i = 0; i < t.tiles; ++i, c += R * t.c_row) {
     VF acc[R][V];
-    begin<R, V, false>(acc, c, t.c_row, t.accumulate, W);
+    begin<R, V, false>(acc, t.accumulate ? c : nullptr, t.c_row, W);
 #pragma GCC unroll 16
     for (int r = R; r < 2 * R; ++r) __builtin_prefetch(c + r * t.c_row, 1);
     for (int64_t s = 0; s < t.count; ++s) {
@@ -212,8 +214,9 @@ void run_tile(int rows, int64_t cols, const TileArgs& args) {
   const RowTiles& tiles = kTiles[rows - 1];
   if (kUnrolls && args.count == 1 && args.b_row == kPanel && cols == kPanel) {
     const Segment& all = *args.segments;
-    const PackedArgs one{all.a,           0,         1,         all.b,     all.length, args.c, args.c_row,
-                         args.accumulate, args.bias, args.relu, args.a_row};
+    const float* from = args.accumulate ? args.c : nullptr;
+    const PackedArgs one{all.a,      0,      1,          all.b,     all.length, from,
+                         args.c_row, args.c, args.c_row, args.bias, args.relu,  args.a_row};
     if (args.a_step == 1) return tiles.in_place(one);
     if (args.a_row == 1 && args.a_step == rows) return tiles.packed(one);
   }
@@ -233,6 +236,8 @@ void run_tile(int rows, int64_t cols, const TileArgs& args) {
 }
 
 void run_packed(int rows, const PackedArgs& args) { kTiles[rows - 1].packed(args); }
+
+void run_in_place(int rows, const PackedArgs& args) { kTiles[rows - 1].in_place(args); }
 
 void run_short(int rows, const ShortArgs& args) { kTiles[rows - 1].brief(args); }
 

@@ -43,23 +43,27 @@ struct TileArgs {
 // cols.
 void run_tile(int rows, int64_t cols, const TileArgs& args);
 
-// The same of packed operands, for `tiles` tiles below one another by one panel: A as [k][rows], a_tile floats apart, B
-// as [k][kPanel].
+// The same for `tiles` tiles below one another by one panel, B as [k][kPanel]: A packed as [k][rows], a_tile floats
+// apart.
 struct PackedArgs {
   const float* a;
   int64_t a_tile, tiles;
   const float* b;
   int64_t k;
-  float* c;
+  const float* from;  // where the chains begin; nullptr: at +0
+  int64_t from_row;
+  float* c;  // and where they end
   int64_t c_row;
-  bool accumulate;
   const float* bias = nullptr;
   bool relu = false;
   int64_t a_row = 0;
 };
 void run_packed(int rows, const PackedArgs& args);
 
-// Likewise by kWide columns, B as [k][kWide], A's rows a_row apart, each along k.
+// Likewise with A's rows a_row apart, each along k …
+void run_in_place(int rows, const PackedArgs& args);
+
+// … and by kWide columns, B as [k][kWide].
 inline constexpr int kWide = 32;
 void run_wide(int rows, PackedArgs args);
 

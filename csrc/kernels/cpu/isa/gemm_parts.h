@@ -8,15 +8,16 @@ namespace dlcore::DLCORE_ISA {
 
 // All tuning by processor. Blocks of A go through all panels of a block of B. AVX-512's register tile takes a row of A
 // from the first-level cache and B from the second, at 9 bytes a cycle; AVX2's is narrower, so a panel of B (16 KB)
-// stays in the first while a dozen tiles of A (72 KB) pass by from the second.
+// stays in the first while a dozen tiles of A (72 KB) pass by from the second. Their sums stay there as well until k
+// has gone kReach: rows of C a power of two apart share few lines of a cache. Strips of B are for up to kStripRows rows.
 #ifdef __AVX512F__
-inline constexpr int64_t kDepth = 384, kBlockN = 992, kTilesABlock = 1;
+inline constexpr int64_t kDepth = 384, kReach = kDepth, kBlockN = 992, kTilesABlock = 1;
 inline constexpr int64_t kPanelFloats = 8192;  // a panel packed on the stack: 32 KB
 #else
-inline constexpr int64_t kDepth = 256, kBlockN = 2048, kTilesABlock = 12;
+inline constexpr int64_t kDepth = 256, kReach = 512, kBlockN = 2048, kTilesABlock = 12;
 inline constexpr int64_t kPanelFloats = 4096;
 #endif
-inline constexpr int64_t kStripDepth = 128;
+inline constexpr int64_t kStripDepth = 128, kStripRows = 64;
 
 DLCORE_INLINE const float* bias_at(const GemmArgs& g, int64_t column) { return g.bias ? g.bias + column : nullptr; }
 
@@ -44,7 +45,8 @@ void run_shared(const GemmArgs& g);
 // alone, both operands packed on the way. g.bias and g.epilogue do not count.
 void run_rows_alone(const GemmArgs& g, int64_t first, int64_t count, bool accumulate);
 
-// Few rows by a large B that is not transposed: strips of it packed and used up in the cache.
+// Few rows by a large B that is not transposed: strips of it packed and used up in the cache, beside all of A.
+size_t strips_workspace(const GemmArgs& g);
 void run_strips(const GemmArgs& g);
 
 }  // namespace dlcore::DLCORE_ISA

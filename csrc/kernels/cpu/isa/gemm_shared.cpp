@@ -6,32 +6,43 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 constexpr int64_t kGroup = 128 / kPanel;  // panels packed together: 512 bytes of each row of B
-constexpr int64_t kTileFloats = kTileRows * kDepth + W;
+constexpr int64_t kTileFloats = kTileRows * kReach + W;
 constexpr int64_t kFewColumns = 256;
 
-// Rows r0 … of A, `count` of them in tiles of `rows`, k0 … k0 + k: [tile][k][rows of the tile], tiles kTileFloats
-// apart.
-void pack_rows(const GemmArgs& g, const float* a, int64_t r0, int64_t count, int64_t rows, int64_t k0, int64_t k,
-               float* dst) {
-  if (g.a_col == 1) {
-    for (int64_t r = 0; r < count; r += rows, dst += kTileFloats) {
-      const int64_t height = min64(rows, count - r);
-      pack_transposed({a + (r0 + r) * g.a_row + k0, g.a_row, height, k, 1, 0, dst, height});
+// Rows of Aᵀ, k of them a_col apart, their elements r0 … r0 + count: tiles of `rows`, written W at a time where they
+// can be read so, which the next k overwrites. Rows of Aᵀ lie far apart: four of them are read for all tiles.
+void pack_columns(const float* src, int64_t a_col, int64_t readable, int64_t count, int64_t rows, int64_t k,
+                  int64_t tile, float* dst) {
+  const int64_t whole = min64(count / rows, readable < W ? 0 : (readable - W) / rows + 1);
+  int64_t p = 0;
+  for (; p + 4 <= k; p += 4) {
+    const float* from = src + p * a_col;
+    float* to = dst + p * rows;
+    for (int64_t t = 0; t < whole; ++t, from += rows, to += tile) {
+      const VF v0 = load(from), v1 = load(from + a_col), v2 = load(from + 2 * a_col), v3 = load(from + 3 * a_col);
+      store(to, v0);
+      store(to + rows, v1);
+      store(to + 2 * rows, v2);
+      store(to + 3 * rows, v3);
     }
-    return;
   }
-  // Rows of Aᵀ lie far apart: each is read once for all tiles.
-  const float* src = a + k0 * g.a_col + r0;
-  for (int64_t p = 0; p < k; ++p, src += g.a_col) {
-    float* to = dst;
-    for (int64_t r = 0; r < count; r += rows, to += kTileFloats) {
-      const int64_t height = min64(rows, count - r);
-      float* at = to + p * height;
-      if (g.m - r0 - r >= W)
-        store(at, load(src + r));
-      else
-        store(at, load_partial(src + r, static_cast<int>(height)));
-    }
+  for (; p < k; ++p)
+    for (int64_t t = 0; t < whole; ++t) store(dst + t * tile + p * rows, load(src + p * a_col + t * rows));
+  for (int64_t t = whole; t * rows < count; ++t) {
+    const int64_t height = min64(rows, count - t * rows);
+    for (p = 0; p < k; ++p)
+      store(dst + t * tile + p * height, load_partial(src + p * a_col + t * rows, static_cast<int>(height)));
+  }
+}
+
+// Rows r0 … of A, `count` of them in tiles of `rows`, k0 … k0 + k: [tile][k][rows of the tile], tiles `tile` floats
+// apart: W more than they hold.
+void pack_rows(const GemmArgs& g, const float* a, int64_t r0, int64_t count, int64_t rows, int64_t k0, int64_t k,
+               int64_t tile, float* dst) {
+  if (g.a_col != 1) return pack_columns(a + k0 * g.a_col + r0, g.a_col, g.m - r0, count, rows, k, tile, dst);
+  for (int64_t r = 0; r < count; r += rows, dst += tile) {
+    const int64_t height = min64(rows, count - r);
+    pack_transposed({a + (r0 + r) * g.a_row + k0, g.a_row, height, k, 1, 0, dst, height});
   }
 }
 
@@ -70,31 +81,47 @@ void pack_panels(const GemmArgs& g, const float* b, int64_t first, int64_t width
 
 size_t shared_workspace(const GemmArgs& g) {
   if (g.ready) return 0;
-  return static_cast<size_t>(ceil_div(min64(g.n, kBlockN), kPanel) * kPanel * min64(g.k, kDepth)) * sizeof(float);
+  return static_cast<size_t>(ceil_div(min64(g.n, kBlockN), kPanel) * kPanel * min64(g.k, kReach)) * sizeof(float);
 }
 
 namespace {
 
+constexpr int64_t kStripColumns = kGroup * kPanel;
+
+// All of A for the strips, in tiles as even as can be.
+struct StripTiles {
+  int64_t m, k, count = ceil_div(m, kTileRows), floats = kTileRows * k + W;
+
+  int64_t row(int64_t t) const { return m * t / count; }
+  int64_t height(int64_t t) const { return row(t + 1) - row(t); }
+};
+
 // One strip of columns of one product, block of k by block. The next block is packed between the tiles of this one: its
-// lines are asked for before a tile, and there after it.
-void run_strip(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t n) {
-  const int64_t tiles = ceil_div(g.m, kTileRows), block_k = even(g.k, kStripDepth);
-  const int64_t pieces = tiles * ceil_div(n, kPanel);
-  float packed[2][kGroup * kPanel * kStripDepth];
+// lines are asked for before a tile, and there after it. The sums wait for the next block beside one another: rows of C
+// may share few lines of the cache.
+void run_strip(const GemmArgs& g, const StripTiles& tiles, const float* a, const float* b, const float* bias, float* c,
+               int64_t n) {
+  const int64_t block_k = even(g.k, kStripDepth), pieces = tiles.count * ceil_div(n, kPanel);
+  float packed[2][kStripColumns * kStripDepth], sums[kStripRows * kStripColumns];
   pack_panels(g, b, 0, n, 0, min64(block_k, g.k), kPanel, packed[0]);
   for (int64_t k0 = 0, turn = 0; k0 < g.k; k0 += block_k, turn ^= 1) {
     const int64_t k = min64(block_k, g.k - k0), next = min64(block_k, g.k - k0 - k);
     int64_t piece = 0;
     for (int64_t j = 0; j < n; j += kPanel) {
-      for (int64_t t = 0; t < tiles; ++t, ++piece) {
-        const int64_t from = next * piece / pieces, to = next * (piece + 1) / pieces;
+      for (int64_t t = 0; t < tiles.count; ++t, ++piece) {
+        const int64_t from = next * piece / pieces, to = next * (piece + 1) / pieces, rows = tiles.height(t);
         for (int64_t p = from; p < to; ++p)
           for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(b + (k0 + k + p) * g.ldb + i, 0, 3);
-        const int64_t r = g.m * t / tiles, rows = g.m * (t + 1) / tiles - r;
-        const Segment segment{a + r * g.a_row + k0 * g.a_col, packed[turn] + j * k, k};
-        run_tile(static_cast<int>(rows), min64(kPanel, n - j),
-                 {&segment, 1, g.a_row, g.a_col, kPanel, c + r * g.n + j, g.n, k0 > 0,
-                  bias && next == 0 ? bias + j : nullptr, g.relu});
+        const float *at = a + t * tiles.floats + k0 * rows, *panel = packed[turn] + j * k;
+        const float* add = bias && next == 0 ? bias + j : nullptr;
+        float *result = c + tiles.row(t) * g.n + j, *sum = sums + tiles.row(t) * kStripColumns + j;
+        if (n - j >= kPanel) {
+          run_packed(static_cast<int>(rows), {at, 0, 1, panel, k, k0 ? sum : nullptr, kStripColumns,
+                                              next ? sum : result, next ? kStripColumns : g.n, add, g.relu});
+        } else {
+          const Segment segment{at, panel, k};
+          run_tile(static_cast<int>(rows), n - j, {&segment, 1, 1, rows, kPanel, result, g.n, k0 > 0, add, g.relu});
+        }
         pack_rows_of_b(b + (k0 + k + from) * g.ldb, g.ldb, n, to - from, kPanel, next * kPanel,
                        packed[turn ^ 1] + from * kPanel);
       }
@@ -104,17 +131,30 @@ void run_strip(const GemmArgs& g, const float* a, const float* b, const float* b
 
 }  // namespace
 
+size_t strips_workspace(const GemmArgs& g) {
+  const StripTiles tiles{g.m, g.k};
+  return static_cast<size_t>(tiles.count * tiles.floats) * sizeof(float);
+}
+
 void run_strips(const GemmArgs& g) {
-  constexpr int64_t kColumns = kGroup * kPanel;
-  const int64_t strips = ceil_div(g.n, kColumns), tasks = g.batch * strips, chunks = min64(tasks, 64);
-  parallel_for(chunks, g.batch * max64(g.m * g.n * g.k / W, g.n * g.k / 7), [&](int64_t chunk) {
-    for (int64_t task = chunk * tasks / chunks; task < (chunk + 1) * tasks / chunks; ++task) {
-      const int64_t i = task / strips, j = task % strips * kColumns, n = min64(kColumns, g.n - j);
-      float* c = g.c + i * g.m * g.n + j;
-      run_strip(g, g.a + g.a_offset[i], g.b + g.b_offset[i] + j, bias_at(g, j), c, n);
-      finish(g, c, g.m, n);
-    }
-  });
+  const StripTiles tiles{g.m, g.k};
+  const int64_t strips = ceil_div(g.n, kStripColumns), chunks = min64(strips, 64);
+  float* packed = static_cast<float*>(g.workspace);
+  for (int64_t i = 0; i < g.batch; ++i) {
+    const float* a = g.a + g.a_offset[i];
+    const float* b = g.b + g.b_offset[i];
+    float* c = g.c + i * g.m * g.n;
+    parallel_for(tiles.count, g.m * g.k, [&](int64_t t) {
+      pack_rows(g, a, tiles.row(t), tiles.height(t), tiles.height(t), 0, g.k, tiles.floats, packed + t * tiles.floats);
+    });
+    parallel_for(chunks, max64(g.m * g.n * g.k / W, g.n * g.k / 7), [&](int64_t chunk) {
+      for (int64_t strip = chunk * strips / chunks; strip < (chunk + 1) * strips / chunks; ++strip) {
+        const int64_t j = strip * kStripColumns, n = min64(kStripColumns, g.n - j);
+        run_strip(g, tiles, packed, b + j, bias_at(g, j), c + j, n);
+        finish(g, c + j, g.m, n);
+      }
+    });
+  }
 }
 
 namespace {
@@ -133,23 +173,54 @@ struct Sweep {
   bool accumulate, last;
 
   const float* bias(int64_t j) const { return last ? bias_at(g, n0 + j) : nullptr; }
+  const float* panel(int64_t j) const { return panels + j / kPanel * panel_size; }
+
+  // Tiles t … t + count, alike in height, by one whole panel, for `depth` steps of k from k0 on.
+  void tiles(const Rows& a, int64_t t, int64_t count, int64_t j, int64_t k0, int64_t depth, const float* from,
+             int64_t from_row, float* to, int64_t to_row) const {
+    const int64_t height = min64(a.rows, a.count - t * a.rows);
+    const bool packed = a.row == 1;
+    const PackedArgs args{a.data + t * a.tile + k0 * (packed ? height : a.step),
+                          a.tile,
+                          count,
+                          panel(j) + k0 * kPanel,
+                          depth,
+                          from,
+                          from_row,
+                          to,
+                          to_row,
+                          k0 + depth == k ? bias(j) : nullptr,
+                          g.relu,
+                          a.row};
+    packed ? run_packed(static_cast<int>(height), args) : run_in_place(static_cast<int>(height), args);
+  }
+  // One tile by a whole panel or part of one.
   void tile(const Rows& a, int64_t t, int64_t j, float* c) const {
+    c += t * a.rows * g.n + j;
+    if (n - j >= kPanel) return tiles(a, t, 1, j, 0, k, accumulate ? c : nullptr, g.n, c, g.n);
     const int64_t height = min64(a.rows, a.count - t * a.rows), step = a.row == 1 ? height : a.step;
-    const Segment segment{a.data + t * a.tile, panels + j / kPanel * panel_size, k};
-    run_tile(static_cast<int>(height), min64(kPanel, n - j),
-             {&segment, 1, a.row, step, kPanel, c + t * a.rows * g.n + j, g.n, accumulate, bias(j), g.relu});
+    const Segment segment{a.data + t * a.tile, panel(j), k};
+    run_tile(static_cast<int>(height), n - j, {&segment, 1, a.row, step, kPanel, c, g.n, accumulate, bias(j), g.relu});
   }
   void by_rows(const Rows& a, float* c) const {
     for (int64_t t = 0; t * a.rows < a.count; ++t)
       for (int64_t j = 0; j < n; j += kPanel) tile(a, t, j, c);
   }
   void by_panels(const Rows& a, float* c) const {
+    float sums[kTilesABlock * kTileRows * kPanel];
+    const int64_t whole = a.count / a.rows, stretch = even(k, kDepth);
     for (int64_t j = 0; j < n; j += kPanel) {
-      const int64_t packed = a.row == 1 && n - j >= kPanel ? a.count / a.rows : 0;
-      if (packed)
-        run_packed(static_cast<int>(a.rows), {a.data, a.tile, packed, panels + j / kPanel * panel_size, k, c + j, g.n,
-                                              accumulate, bias(j), g.relu});
-      for (int64_t t = packed; t * a.rows < a.count; ++t) tile(a, t, j, c);
+      int64_t done = 0;
+      if (n - j >= kPanel) {
+        done = whole;
+        for (int64_t k0 = 0; k0 < k; k0 += stretch) {
+          const int64_t depth = min64(stretch, k - k0);
+          const bool ends = k0 + depth == k;
+          const float* from = k0 ? sums : accumulate ? c + j : nullptr;
+          tiles(a, 0, whole, j, k0, depth, from, k0 ? kPanel : g.n, ends ? c + j : sums, ends ? g.n : kPanel);
+        }
+      }
+      for (int64_t t = done; t * a.rows < a.count; ++t) tile(a, t, j, c);
     }
   }
 };
@@ -161,7 +232,7 @@ void run_rows_alone(const GemmArgs& g, int64_t first, int64_t count, bool accumu
   const int64_t rows = even(count, kTileRows), block_k = even(g.k, kDepth);
   for (int64_t k0 = 0; k0 < g.k; k0 += block_k) {
     const int64_t k = min64(block_k, g.k - k0);
-    pack_rows(g, g.a, first, count, rows, k0, k, block);
+    pack_rows(g, g.a, first, count, rows, k0, k, kTileFloats, block);
     for (int64_t j = 0; j < g.n; j += kPanel) {
       const int64_t n = min64(kPanel, g.n - j);
       pack_panels(g, g.b, j, n, k0, k, kPanel, panel);
@@ -174,7 +245,7 @@ void run_rows_alone(const GemmArgs& g, int64_t first, int64_t count, bool accumu
 void run_shared(const GemmArgs& g) {
   float* packed = static_cast<float*>(g.workspace);
   const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
-  const int64_t block_k = even(g.k, kDepth);
+  const int64_t block_k = even(g.k, kReach);
   const int64_t block_n = ceil_div(even(g.n, kBlockN), kPanel) * kPanel;
   // A short k, or a B that the first cache holds: whole rows of C, whose lines are most of the traffic. There, and for
   // few columns, packing A would not be repaid: it is read where it stands, unless its rows are columns or put their
@@ -209,7 +280,7 @@ void run_shared(const GemmArgs& g) {
             float* to = c + r0 * g.n + n0;
             Rows tiles_of_a{a + r0 * g.a_row + k0, rows * g.a_row, g.a_row, 1, rows, count};
             if (!in_place) {
-              pack_rows(g, a, r0, count, rows, k0, k, block);
+              pack_rows(g, a, r0, count, rows, k0, k, kTileFloats, block);
               tiles_of_a = {block, kTileFloats, 1, rows, rows, count};
             }
             by_rows ? sweep.by_rows(tiles_of_a, to) : sweep.by_panels(tiles_of_a, to);

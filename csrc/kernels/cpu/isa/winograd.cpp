@@ -136,7 +136,7 @@ struct Job {
       const float* u = up + point * depth * kChannels;
       const int64_t whole = count / kTileRows, done = whole * kTileRows;
       const auto rows_by_panel = [&](int rows, int64_t tiles, int64_t from) {
-        run_wide(rows, {a + from * depth, rows * depth, tiles, u, depth, c + from * kChannels, kChannels, false,
+        run_wide(rows, {a + from * depth, rows * depth, tiles, u, depth, nullptr, 0, c + from * kChannels, kChannels,
                         nullptr, false, depth});
       };
       if (whole) rows_by_panel(kTileRows, whole, 0);
