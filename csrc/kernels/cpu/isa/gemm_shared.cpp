@@ -253,7 +253,7 @@ void run_shared(const GemmArgs& g) {
   const bool by_rows = kTilesABlock > 1 && (g.k < 64 || g.k * g.n <= kPanelFloats);
   const bool in_place = kTilesABlock > 1 && g.a_col == 1 && (by_rows || (g.a_row % 1024 != 0 && g.n <= kFewColumns));
   // Few rows: small blocks, for several threads; a multiple of four pieces, which two and four share evenly.
-  const int64_t block_tiles = min64(kTilesABlock, max64(1, tiles / 5));
+  const int64_t block_tiles = min64(kTilesABlock, ceil_div(tiles, 4));
   const int64_t pieces = ceil_div(tiles, max64(ceil_div(tiles, 32), block_tiles));
   const int64_t chunk_tiles = ceil_div(tiles, ceil_div(pieces, 4) * 4), chunks = ceil_div(tiles, chunk_tiles);
   const int64_t tiles_a_block = min64(block_tiles, chunk_tiles);
