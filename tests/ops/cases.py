@@ -286,6 +286,7 @@ case(
     tolerance=1e-5,
     expect=lambda a, b: a @ np.swapaxes(b, -1, -2),
 )
+case("matmul", (3, 20, 500), (3, 500, 520), transpose_a=0, transpose_b=0, expect=np.matmul, tolerance=1e-5)
 case("matmul", (4, 0), (0, 3), transpose_a=0, transpose_b=0, expect=np.matmul)
 
 

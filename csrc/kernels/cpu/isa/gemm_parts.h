@@ -9,8 +9,8 @@ namespace dlcore::DLCORE_ISA {
 // All tuning by processor. Blocks of A go through all panels of a block of B. AVX-512's register tile takes a row of A
 // from the first-level cache and B from the second, at 9 bytes a cycle; AVX2's is narrower, so a panel of B (16 KB)
 // stays in the first while a dozen tiles of A (72 KB) pass by from the second. Their sums stay there as well until k
-// has gone kReach: rows of C a power of two apart share few lines of a cache. Strips of B are for up to kStripRows
-// rows.
+// has gone kReach: rows of C a power of two apart share few lines of a cache. Strips of B are for fewer than
+// kStripRows rows.
 #ifdef __AVX512F__
 inline constexpr int64_t kDepth = 384, kReach = kDepth, kBlockN = 992, kTilesABlock = 1;
 inline constexpr int64_t kPanelFloats = 8192;  // a panel packed on the stack: 32 KB

@@ -94,6 +94,7 @@ struct StripTiles {
 
   int64_t row(int64_t t) const { return m * t / count; }
   int64_t height(int64_t t) const { return row(t + 1) - row(t); }
+  int64_t all() const { return count * floats; }
 };
 
 // One strip of columns of one product, block of k by block. The next block is packed between the tiles of this one: its
@@ -132,37 +133,38 @@ void run_strip(const GemmArgs& g, const StripTiles& tiles, const float* a, const
 }  // namespace
 
 size_t strips_workspace(const GemmArgs& g) {
-  const StripTiles tiles{g.m, g.k};
-  return static_cast<size_t>(tiles.count * tiles.floats) * sizeof(float);
+  return static_cast<size_t>(g.batch * StripTiles{g.m, g.k}.all()) * sizeof(float);
 }
 
 void run_strips(const GemmArgs& g) {
   const StripTiles tiles{g.m, g.k};
-  const int64_t strips = ceil_div(g.n, kStripColumns), chunks = min64(strips, 64);
   float* packed = static_cast<float*>(g.workspace);
-  for (int64_t i = 0; i < g.batch; ++i) {
-    const float* a = g.a + g.a_offset[i];
-    const float* b = g.b + g.b_offset[i];
-    float* c = g.c + i * g.m * g.n;
-    parallel_for(tiles.count, g.m * g.k, [&](int64_t t) {
-      pack_rows(g, a, tiles.row(t), tiles.height(t), tiles.height(t), 0, g.k, tiles.floats, packed + t * tiles.floats);
-    });
-    parallel_for(chunks, max64(g.m * g.n * g.k / W, g.n * g.k / 7), [&](int64_t chunk) {
-      for (int64_t strip = chunk * strips / chunks; strip < (chunk + 1) * strips / chunks; ++strip) {
-        const int64_t j = strip * kStripColumns, n = min64(kStripColumns, g.n - j);
-        run_strip(g, tiles, packed, b + j, bias_at(g, j), c + j, n);
-        finish(g, c + j, g.m, n);
-      }
-    });
-  }
+  parallel_for(g.batch * tiles.count, g.batch * g.m * g.k, [&](int64_t task) {
+    const int64_t i = task / tiles.count, t = task % tiles.count;
+    pack_rows(g, g.a + g.a_offset[i], tiles.row(t), tiles.height(t), tiles.height(t), 0, g.k, tiles.floats,
+              packed + i * tiles.all() + t * tiles.floats);
+  });
+  const int64_t strips = ceil_div(g.n, kStripColumns), tasks = g.batch * strips, chunks = min64(tasks, 64);
+  parallel_for(chunks, g.batch * max64(g.m * g.n * g.k / W, g.n * g.k / 7), [&](int64_t chunk) {
+    for (int64_t task = chunk * tasks / chunks; task < (chunk + 1) * tasks / chunks; ++task) {
+      const int64_t i = task / strips, j = task % strips * kStripColumns, n = min64(kStripColumns, g.n - j);
+      float* c = g.c + i * g.m * g.n + j;
+      run_strip(g, tiles, packed + i * tiles.all(), g.b + g.b_offset[i] + j, bias_at(g, j), c, n);
+      finish(g, c, g.m, n);
+    }
+  });
 }
 
 namespace {
 
-// Rows of A, in tiles of `rows`: element (r, p) of tile t at data + t·tile + r·row + p·step.
+// Rows of A, in tiles of `rows`: packed, or each along k and `row` apart, where they stand.
 struct Rows {
   const float* data;
-  int64_t tile, row, step, rows, count;
+  int64_t tile, row, rows, count;  // from tile to tile; packed: row is 1
+
+  bool packed() const { return row == 1; }
+  int64_t height(int64_t t) const { return min64(rows, count - t * rows); }
+  int64_t step(int64_t t) const { return packed() ? height(t) : 1; }
 };
 
 // C[count, n] (+)= A·B for k of the reduction, B in panels; c is the corner, column n0 of the matrix.
@@ -178,29 +180,18 @@ struct Sweep {
   // Tiles t … t + count, alike in height, by one whole panel, for `depth` steps of k from k0 on.
   void tiles(const Rows& a, int64_t t, int64_t count, int64_t j, int64_t k0, int64_t depth, const float* from,
              int64_t from_row, float* to, int64_t to_row) const {
-    const int64_t height = min64(a.rows, a.count - t * a.rows);
-    const bool packed = a.row == 1;
-    const PackedArgs args{a.data + t * a.tile + k0 * (packed ? height : a.step),
-                          a.tile,
-                          count,
-                          panel(j) + k0 * kPanel,
-                          depth,
-                          from,
-                          from_row,
-                          to,
-                          to_row,
-                          k0 + depth == k ? bias(j) : nullptr,
-                          g.relu,
-                          a.row};
-    packed ? run_packed(static_cast<int>(height), args) : run_in_place(static_cast<int>(height), args);
+    const PackedArgs args{
+        a.data + t * a.tile + k0 * a.step(t), a.tile, count, panel(j) + k0 * kPanel, depth, from, from_row, to, to_row,
+        k0 + depth == k ? bias(j) : nullptr,  g.relu, a.row};
+    (a.packed() ? run_packed : run_in_place)(static_cast<int>(a.height(t)), args);
   }
   // One tile by a whole panel or part of one.
   void tile(const Rows& a, int64_t t, int64_t j, float* c) const {
     c += t * a.rows * g.n + j;
     if (n - j >= kPanel) return tiles(a, t, 1, j, 0, k, accumulate ? c : nullptr, g.n, c, g.n);
-    const int64_t height = min64(a.rows, a.count - t * a.rows), step = a.row == 1 ? height : a.step;
     const Segment segment{a.data + t * a.tile, panel(j), k};
-    run_tile(static_cast<int>(height), n - j, {&segment, 1, a.row, step, kPanel, c, g.n, accumulate, bias(j), g.relu});
+    run_tile(static_cast<int>(a.height(t)), n - j,
+             {&segment, 1, a.row, a.step(t), kPanel, c, g.n, accumulate, bias(j), g.relu});
   }
   void by_rows(const Rows& a, float* c) const {
     for (int64_t t = 0; t * a.rows < a.count; ++t)
@@ -237,7 +228,7 @@ void run_rows_alone(const GemmArgs& g, int64_t first, int64_t count, bool accumu
       const int64_t n = min64(kPanel, g.n - j);
       pack_panels(g, g.b, j, n, k0, k, kPanel, panel);
       const Sweep sweep{g, panel, 0, j, n, k, accumulate || k0 > 0, false};
-      sweep.by_panels({block, kTileFloats, 1, rows, rows, count}, g.c + first * g.n + j);
+      sweep.by_panels({block, kTileFloats, 1, rows, count}, g.c + first * g.n + j);
     }
   }
 }
@@ -280,10 +271,10 @@ void run_shared(const GemmArgs& g) {
           for (int64_t r0 = chunk * chunk_tiles * rows; r0 < end; r0 += tiles_a_block * rows) {
             const int64_t count = min64(tiles_a_block * rows, end - r0);
             float* to = c + r0 * g.n + n0;
-            Rows tiles_of_a{a + r0 * g.a_row + k0, rows * g.a_row, g.a_row, 1, rows, count};
+            Rows tiles_of_a{a + r0 * g.a_row + k0, rows * g.a_row, g.a_row, rows, count};
             if (!in_place) {
               pack_rows(g, a, r0, count, rows, k0, k, kTileFloats, block);
-              tiles_of_a = {block, kTileFloats, 1, rows, rows, count};
+              tiles_of_a = {block, kTileFloats, 1, rows, count};
             }
             by_rows ? sweep.by_rows(tiles_of_a, to) : sweep.by_panels(tiles_of_a, to);
             if (last) finish(g, to, count, n);
