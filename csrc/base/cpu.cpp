@@ -34,6 +34,9 @@ Features read_features() {
   f.avx512 = f.avx2 && zmm && (b & bit_AVX512F) && (b & bit_AVX512BW) && (b & bit_AVX512DQ) && (b & bit_AVX512VL);
   if (f.avx512 && a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) f.avx512_bf16 = a & (1u << 5);
 #endif
+#ifdef DLCORE_EMULATE_AVX512
+  f.avx512 = f.avx512_bf16 = f.avx2;
+#endif
   return f;
 }
 

@@ -7,7 +7,7 @@ namespace dlcore::DLCORE_ISA {
 typedef float FloatU __attribute__((aligned(1), may_alias));
 typedef int32_t IntU __attribute__((aligned(1), may_alias));
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 #define DLCORE_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define DLCORE_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define DLCORE_EVEN_ODD 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31

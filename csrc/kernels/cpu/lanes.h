@@ -76,7 +76,7 @@ DLCORE_INLINE Lanes from_lane(int from, const Lanes& a, const Lanes& b) {
 DLCORE_INLINE Lanes first_of(int n, const Lanes& a, const Lanes& b) { return from_lane(n, b, a); }
 
 DLCORE_INLINE V8 halves_sum(const Lanes& a) {
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
   return __builtin_shufflevector(a.v[0], a.v[0], 0, 1, 2, 3, 4, 5, 6, 7) +
          __builtin_shufflevector(a.v[0], a.v[0], 8, 9, 10, 11, 12, 13, 14, 15);
 #else
@@ -90,7 +90,7 @@ DLCORE_INLINE float tree_sum(const Lanes& a) {
   return (y[0] + y[2]) + (y[1] + y[3]);
 }
 DLCORE_INLINE float max_lane(const Lanes& a) {
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
   const V8 lo = __builtin_shufflevector(a.v[0], a.v[0], 0, 1, 2, 3, 4, 5, 6, 7);
   const V8 hi = __builtin_shufflevector(a.v[0], a.v[0], 8, 9, 10, 11, 12, 13, 14, 15);
 #else
@@ -109,7 +109,7 @@ DLCORE_INLINE void transpose_step(VF* r) {
   for (int i = 0; i < W; ++i) {
     if (i & Step) continue;
     const VF a = r[i], b = r[i + Step];
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 #define DLCORE_LOW(l) (((l) & Step) ? 16 + (l) - Step : (l))
 #define DLCORE_HIGH(l) (((l) & Step) ? 16 + (l) : (l) + Step)
 #define DLCORE_16(f) \
@@ -133,7 +133,7 @@ DLCORE_INLINE void transpose(VF (&r)[W]) {
   transpose_step<1>(r);
   transpose_step<2>(r);
   transpose_step<4>(r);
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
   transpose_step<8>(r);
 #endif
 }

@@ -7,7 +7,7 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 constexpr int kNear = 8;  // pixels at once: 8 sums, at most 7 weights of a row and a source in 32 registers
 constexpr int kGradients = 25;
 #else
@@ -122,7 +122,7 @@ void slide_tile(const RowRun& run, int64_t first, const Channels& channels, cons
 #pragma GCC unroll 32
       for (int i = 0; i < (J - 1) * S + K; ++i, x += unit) {
         VF v = load(x);
-        asm("" : "+v"(v));  // loaded once, not with each product
+        hold(v);
 #pragma GCC unroll 8
         for (int k = 0; k < K; ++k)
           if (i >= k && (i - k) % S == 0 && (i - k) / S < J) acc[(i - k) / S] = fma(v, w[k], acc[(i - k) / S]);

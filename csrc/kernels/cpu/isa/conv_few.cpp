@@ -7,7 +7,7 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 constexpr int64_t kFloats = 98304;  // 384 KB, of a second-level cache
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 constexpr int kMost = 4;
 #else
 constexpr int kMost = 3;

@@ -58,7 +58,7 @@ constexpr Tiles tiles() {
 }
 constexpr Tiles kTiles[kFewTileRows] = {
     tiles<1>(), tiles<2>(), tiles<3>(), tiles<4>(),  tiles<5>(), tiles<6>(),
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
     tiles<7>(), tiles<8>(), tiles<9>(), tiles<10>(),
 #endif
 };

@@ -7,7 +7,7 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 constexpr int kNear = 8;
 #else
 constexpr int kNear = 6;
@@ -117,7 +117,7 @@ struct Single {
 constexpr const SingleFn* kSingle[kSingleRows] = {
     Single<1>::fn,  Single<2>::fn,  Single<3>::fn,  Single<4>::fn,  Single<5>::fn,  Single<6>::fn,
     Single<7>::fn,  Single<8>::fn,  Single<9>::fn,  Single<10>::fn, Single<11>::fn, Single<12>::fn,
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
     Single<13>::fn, Single<14>::fn, Single<15>::fn, Single<16>::fn,
 #endif
 };

@@ -7,7 +7,7 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 constexpr int kTaps = 3;  // of a row at once
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 constexpr int kOutputs = 4;
 #else
 constexpr int kOutputs = 2;

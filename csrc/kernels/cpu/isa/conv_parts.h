@@ -69,7 +69,7 @@ inline int64_t padded_floats(const ConvShape& s) {
 void apply_all(const Epilogue* epilogue, int64_t total);
 
 // run_tile for at most W columns (all of a vector are read of B) and more rows.
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 inline constexpr int kSingleRows = 16;
 #else
 inline constexpr int kSingleRows = 12;
@@ -78,7 +78,7 @@ void run_single_tile(int rows, int cols, const TileArgs& args);
 
 // Backward-weight of few channels: row r of A is a tap's channel, its element p of a line at line + offset[r] + p·step;
 // B is that line's `length` gradients. C[rows, cols] (+)= the product over the lines in order.
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 inline constexpr int kFewTileRows = 10;
 #else
 inline constexpr int kFewTileRows = 6;

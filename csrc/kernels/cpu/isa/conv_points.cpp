@@ -7,7 +7,7 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 constexpr int kPixels = 12;  // 12 pointers, the weights' and a counter: 14 of the 15 integer registers
 #else
 constexpr int kPixels = 6;
@@ -104,7 +104,7 @@ constexpr PointKernel point_kernel() {
 }
 constexpr PointKernel kPointKernels[] = {
     point_kernel<1>(), point_kernel<2>(),  point_kernel<4>(),  point_kernel<6>(),
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
     point_kernel<8>(), point_kernel<10>(), point_kernel<12>(),
 #endif
 };

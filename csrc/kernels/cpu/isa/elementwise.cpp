@@ -11,7 +11,7 @@ typedef uint8_t VB __attribute__((vector_size(W)));
 typedef uint8_t VBu __attribute__((vector_size(W), aligned(1), may_alias));
 
 DLCORE_INLINE void store_truth(uint8_t* p, VI mask, int64_t n) {
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
   const VB bytes = __builtin_convertvector(mask & 1, VB);
 #else
   typedef uint8_t Bytes __attribute__((vector_size(4 * W)));

@@ -11,7 +11,7 @@ constexpr int64_t kStrip = 128;      // columns of a task that does not share B
 constexpr int64_t kLongStrip = 512;  // of one that goes by its rows
 constexpr int64_t kAlone = 1 << 18;  // multiplications that one thread does as fast as several
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 // Both operands are read where they stand: B while a block of it stays in the second-level cache, unless its rows or
 // A's are a multiple of 4 KB apart, which puts them all into the same few lines of the first.
 bool in_place(const GemmArgs& g) {

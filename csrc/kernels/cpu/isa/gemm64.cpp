@@ -75,7 +75,7 @@ constexpr Tiles tiles() {
 }
 constexpr Tiles kTiles[kTileRows] = {
     tiles<1>(), tiles<2>(), tiles<3>(), tiles<4>(),  tiles<5>(),  tiles<6>(),
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
     tiles<7>(), tiles<8>(), tiles<9>(), tiles<10>(), tiles<11>(), tiles<12>(), tiles<13>(), tiles<14>(),
 #endif
 };

@@ -15,9 +15,9 @@ void widen(const uint16_t* from, int64_t count, float* to) {
 }
 
 DLCORE_INLINE VI rounded(VF v) {
-  const VI bits = as_int(v);
-  const VI even = bits + 0x7fff + ((bits >> 16) & 1);
-  return ((v == v ? even : (bits & INT32_MIN) | 0x7fc00000) >> 16) & 0xffff;
+  const VU bits = as_unsigned(as_int(v));  // of NaN, not wanted, the sum may go beyond
+  const VU even = bits + 0x7fff + ((bits >> 16) & 1);
+  return (VI)((v == v ? even : (bits & 0x80000000u) | 0x7fc00000u) >> 16);
 }
 
 void round(const float* from, int64_t count, uint16_t* to) {
@@ -30,7 +30,7 @@ void round(const float* from, int64_t count, uint16_t* to) {
   }
 }
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 constexpr int64_t kBlockPairs = 384;
 constexpr int64_t kBlockN = 768;  // with kBlockPairs 1.1 MB of B, of which a panel (48 KB) is in use
 

@@ -10,7 +10,7 @@ struct Constant {
 
 // v[c] = element c of each of W rows.
 DLCORE_INLINE void load_transposed(const float* src, int64_t stride, VF* v) {
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 #pragma GCC unroll 16
   for (int r = 0; r < W; ++r) v[r] = load(src + r * stride);
   transpose_registers(v);
@@ -93,7 +93,7 @@ void stretch(const FewRowsArgs& g, int64_t j, int64_t cols) {
   }
 }
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 template <int R>
 void few_rows(const FewRowsArgs& g) {
   constexpr int kGroups = R <= 2 ? 2 : 1;
@@ -218,7 +218,7 @@ void few_rows_by_rows(int rows, const FewRowsArgs& args) { (rows == 1 ? by_rows<
 void few_rows_by_transposed(int rows, const FewRowsArgs& args) {
   constexpr void (*kRows[kFewRows])(const FewRowsArgs&) = {
       few_rows<1>, few_rows<2>, few_rows<3>, few_rows<4>,
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
       few_rows<5>, few_rows<6>, few_rows<7>, few_rows<8>,
 #endif
   };

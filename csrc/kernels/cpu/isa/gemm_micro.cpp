@@ -185,7 +185,7 @@ constexpr RowTiles row_tiles() {
              column_of_tiles<R, false, kPanel>,
              column_of_tiles<R, false, kWide>,
              short_tiles<R>};
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
   if constexpr (R <= 6) t.four = tile<R, 4, false>;
   if constexpr (R <= 3) t.eight = tile<R, 8, false>;
 #else
@@ -197,7 +197,7 @@ constexpr RowTiles row_tiles() {
 
 constexpr RowTiles kTiles[kTileRows] = {
     row_tiles<1>(),  row_tiles<2>(),  row_tiles<3>(), row_tiles<4>(),  row_tiles<5>(),  row_tiles<6>(),
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
     row_tiles<7>(),  row_tiles<8>(),  row_tiles<9>(), row_tiles<10>(), row_tiles<11>(), row_tiles<12>(),
     row_tiles<13>(), row_tiles<14>(),
 #endif

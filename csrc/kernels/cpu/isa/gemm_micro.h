@@ -12,7 +12,7 @@ inline int64_t even(int64_t total, int64_t limit) {
   return total <= limit ? total : ceil_div(total, ceil_div(total, limit));
 }
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 inline constexpr int kTileRows = 14;  // 28 accumulators, 2 vectors of B, 1 element of A: 31 of 32 registers
 #else
 inline constexpr int kTileRows = 6;  // 12 + 2 + 1 of 16
@@ -101,7 +101,7 @@ void transpose(const float* src, int64_t src_stride, int64_t rows, int64_t cols,
 
 // v[r][c] becomes v[c][r].
 DLCORE_INLINE void transpose_registers(VF* v) {
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
   VF t[16];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; i += 2) {
@@ -167,7 +167,7 @@ DLCORE_INLINE void load_block(const float* src, int64_t stride, int64_t rows, in
   }
 }
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 inline constexpr int kFewRows = 8;
 #else
 inline constexpr int kFewRows = 4;

@@ -11,7 +11,7 @@ namespace dlcore::DLCORE_ISA {
 // stays in the first while a dozen tiles of A (72 KB) pass by from the second. Their sums stay there as well until k
 // has gone kReach: rows of C a power of two apart share few lines of a cache. Strips of B are for fewer than
 // kStripRows rows.
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 inline constexpr int64_t kDepth = 384, kReach = kDepth, kBlockN = 992, kTilesABlock = 1;
 inline constexpr int64_t kPanelFloats = 8192;  // a panel packed on the stack: 32 KB
 #else

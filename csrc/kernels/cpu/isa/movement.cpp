@@ -125,7 +125,7 @@ DLCORE_INLINE V1 zip_high(V1 a, V1 b) {
 }
 DLCORE_INLINE V2 zip_low(V2 a, V2 b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
 DLCORE_INLINE V2 zip_high(V2 a, V2 b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 DLCORE_INLINE V4 zip_low(V4 a, V4 b) {
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
 }
@@ -180,7 +180,7 @@ struct Lanes128<2> {
     return __builtin_shufflevector(Lanes128<1>::load(p, 0), Lanes128<1>::load(p + step, 0), 0, 1, 2, 3);
   }
 };
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 typedef uint64_t Eight __attribute__((vector_size(64)));
 template <>
 struct Lanes128<4> {

@@ -43,7 +43,7 @@ DLCORE_INLINE Words philox(const RandomArgs& a, VU c0, VU c1) {
   return {{c0, c1, c2, c3}};
 }
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 DLCORE_INLINE VF zip_low(VF a, VF b) {
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
 }

@@ -7,7 +7,7 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 constexpr int64_t kFewTiles = 28;
 #else
 constexpr int64_t kFewTiles = 15;  // processors without AVX-512 have half the cache

@@ -16,7 +16,7 @@ void run(const WinogradShape& shape, const float* in, const float* dout, float* 
 
 namespace {
 
-#ifdef __AVX512F__
+#ifdef DLCORE_WIDE
 constexpr int64_t kMostTiles = 512;  // of a block
 #else
 constexpr int64_t kMostTiles = 256;  // processors without AVX-512 have half the cache

@@ -1,0 +1,78 @@
+// What a vector of 16 floats cannot say by itself, in AVX-512. Included by simd.h alone; simd_emulated.h is its twin.
+#pragma once
+#include <immintrin.h>
+
+namespace dlcore::DLCORE_ISA {
+
+// 64-bit products of the even lanes by m.
+DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) {
+  return (VUL)_mm512_maskz_mul_epu32(0xff, (__m512i)v, _mm512_set1_epi64(static_cast<long long>(m)));
+}
+inline constexpr __mmask16 kAllLanes = 0xffff;  // masked forms: gcc 12 warns of its own header in the others
+DLCORE_INLINE bool any(VI mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
+DLCORE_INLINE VF fma(VF a, VF b, VF c) { return (VF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+DLCORE_INLINE VD fma(VD a, VD b, VD c) { return (VD)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+DLCORE_INLINE VD load_partial(const double* p, int n) {
+  return (VD)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+}
+DLCORE_INLINE void store_partial(double* p, VD v, int n) {
+  _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+}
+// W bytes as integers: GCC 12 converts byte by byte.
+DLCORE_INLINE VI widen_bytes(const uint8_t* p) {
+  return (VI)_mm512_maskz_cvtepu8_epi32(kAllLanes, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+DLCORE_INLINE VI widen_shorts(const uint16_t* p) {
+  return (VI)_mm512_maskz_cvtepu16_epi32(kAllLanes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+DLCORE_INLINE VI widen_shorts_partial(const uint16_t* p, int n) {
+  return (VI)_mm512_maskz_cvtepu16_epi32(kAllLanes, _mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
+}
+DLCORE_INLINE void store_shorts(uint16_t* p, VI v) {  // of each lane, whose upper half must be 0, the lower
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtepi32_epi16(kAllLanes, (__m512i)v));
+}
+DLCORE_INLINE VI load_pairs(const uint16_t* p) { return (VI)_mm512_loadu_si512(p); }
+// c + a.low·b.low + a.high·b.high of pairs of bfloat16, as vdpbf16ps orders and rounds it; for functions marked
+// DLCORE_BF16, which only processors with AVX512_BF16 may run.
+#define DLCORE_BF16 __attribute__((target("avx512bf16")))
+DLCORE_BF16 DLCORE_INLINE VF dot_pairs(VF c, VI a, VI b) {
+  return (VF)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+}
+// The upper half of the 64-bit product of two lanes.
+DLCORE_INLINE VU multiply_high(VU a, VU b) {
+  const __m512i even = _mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
+  const __m512i odd = _mm512_maskz_mul_epu32(0xff, _mm512_maskz_srli_epi64(0xff, (__m512i)a, 32),
+                                             _mm512_maskz_srli_epi64(0xff, (__m512i)b, 32));
+  return (VU)_mm512_mask_blend_epi32(0xaaaa, _mm512_maskz_srli_epi64(0xff, even, 32), odd);
+}
+DLCORE_INLINE VF sqrt(VF v) { return (VF)_mm512_maskz_sqrt_ps(kAllLanes, (__m512)v); }
+DLCORE_INLINE VF round_even(VF v) {
+  return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+DLCORE_INLINE VF floor(VF v) {
+  return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+DLCORE_INLINE VF ceil(VF v) {
+  return (VF)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+}
+// The first n (0 <= n <= W) elements; the others are 0 and their memory is not touched.
+DLCORE_INLINE VF load_partial(const float* p, int n) {
+  return (VF)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+// The lanes whose mask is set (-1); likewise.
+DLCORE_INLINE VF load_masked(const float* p, VI mask) {
+  return (VF)_mm512_maskz_loadu_ps(_mm512_movepi32_mask((__m512i)mask), p);
+}
+DLCORE_INLINE void store_partial(float* p, VF v, int n) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
+// With an explicit source: the plain intrinsic warns of an uninitialised value under GCC 12.
+DLCORE_INLINE VF gather(const float* base, VI index) {
+  return (VF)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, (__m512i)index, base, 4);
+}
+// Lane i of the result is lane index[i] of v, modulo W.
+DLCORE_INLINE VF permute(VF v, VI index) {
+  return (VF)_mm512_maskz_permutexvar_ps(kAllLanes, (__m512i)index, (__m512)v);
+}
+
+}  // namespace dlcore::DLCORE_ISA
