@@ -1,9 +1,8 @@
 // Elementary functions in f32, one formula at each width: templates over a value type V (float, or a vector of floats)
-// that use
-// + - * /, comparisons and the overloads fma, sqrt, floor, round_even, select, as_int, as_float, to_int, to_float and
-// any, which the includer has declared before: kernels/cpu/simd.h for vectors, kernels/scalar.h for float. At most 2
-// ulp from the exact value anywhere, denormals and infinities included. The polynomials are minimax fits made for these
-// intervals.
+// that use + - * /, comparisons and the overloads fma, sqrt, floor, round_even, select, as_int, as_unsigned, as_float,
+// to_int, to_float and any, which the includer has declared before: kernels/cpu/simd.h for vectors, kernels/scalar.h
+// for float. At most 2 ulp from the exact value anywhere, denormals and infinities included. The polynomials are
+// minimax fits made for these intervals.
 #pragma once
 #ifdef DLCORE_ISA
 #include "kernels/cpu/simd.h"
@@ -121,13 +120,20 @@ DLCORE_INLINE V expm1(V x) {
   return select(x == 0.0f, x, select(x > 18.0f, scale(1.0f + e.tail, e.n), y));
 }
 
+// The bits of x as a distance from those of sqrt(1/2); of x < 0, whose lanes are not wanted, modulo 2^32.
+inline constexpr int32_t kSqrtHalfBits = 0x3f3504f3;
+template <class V>
+DLCORE_INLINE IntOf<V> from_sqrt_half(V x) {
+  return (IntOf<V>)(as_unsigned(as_int(x)) - uint32_t{kSqrtHalfBits});
+}
+
 // x = 2^n·m for finite x > 0, sqrt(1/2) <= m < sqrt(2).
 template <class V>
 DLCORE_INLINE void split_exponent(V x, V& n, V& m) {
   const auto denormal = x < 0x1p-126f;
-  const IntOf<V> bits = as_int(select(denormal, x * 0x1p23f, x)) - 0x3f3504f3;
+  const IntOf<V> bits = from_sqrt_half(select(denormal, x * 0x1p23f, x));
   n = to_float(bits >> 23) + select(denormal, constant<V>(-23.0f), V{});
-  m = as_float((bits & 0x7fffff) + 0x3f3504f3);
+  m = as_float((bits & 0x7fffff) + kSqrtHalfBits);
 }
 
 // n·ln 2 + log(1 + f)
@@ -155,9 +161,9 @@ template <class V>
 DLCORE_INLINE V log1p(V x) {
   const V u = 1.0f + x;
   const V lost = select(x < 1.0f, x - (u - 1.0f), 1.0f - (u - x));
-  const IntOf<V> bits = as_int(u) - 0x3f3504f3;
+  const IntOf<V> bits = from_sqrt_half(u);
   const IntOf<V> n = bits >> 23;
-  const V m = as_float((bits & 0x7fffff) + 0x3f3504f3);
+  const V m = as_float((bits & 0x7fffff) + kSqrtHalfBits);
   V y =
       log_of_parts(to_float(n), fma(lost, as_float((127 - select(n > 126, IntOf<V>(n - n + 126), n)) << 23), m - 1.0f));
   y = select((x == 0.0f) | (x == kInf), x, y);

@@ -19,6 +19,7 @@ inline float select(bool mask, float a, float b) { return mask ? a : b; }
 inline int32_t select(bool mask, int32_t a, int32_t b) { return mask ? a : b; }
 inline bool any(bool mask) { return mask; }
 inline int32_t as_int(float x) { return std::bit_cast<int32_t>(x); }
+inline uint32_t as_unsigned(int32_t x) { return static_cast<uint32_t>(x); }
 inline float as_float(int32_t x) { return std::bit_cast<float>(x); }
 inline float to_float(int32_t x) { return static_cast<float>(x); }
 // As the processor's conversion: INT_MIN where the value does not fit.
