@@ -23,24 +23,37 @@ DLCORE_INLINE NormalTail<V> normal_tail(V a) {
   return {ratio, fma(lost, constant<V>(-0.5f), e.tail), e.power()};
 }
 
-// x·Φ(x) = max(x, 0) - a·Φ(-a)
+// What GELU and its derivative share, which is most of either.
+template <class V>
+struct GeluParts {
+  V x, size, a;
+  NormalTail<V> t;
+
+  // x·Φ(x) = max(x, 0) - a·Φ(-a)
+  DLCORE_INLINE V value() const {
+    const V less = a * fma(t.tail, t.ratio, t.ratio) * t.power;
+    return select(x > 0.0f, x, V{}) - select(size > kGeluEnd, V{}, less);
+  }
+  // Φ(x) + x·φ(x): with s = Φ(-a) - a·φ(a), s left of 0 and 1 - s right of it.
+  DLCORE_INLINE V slope() const {
+    constexpr float kInvSqrt2Pi = 0x1.988454p-2f;
+    const V r = fma(a, constant<V>(-kInvSqrt2Pi), t.ratio);
+    const V s = select(size > kGeluEnd, V{}, fma(t.tail, r, r) * t.power);
+    return select(x > 0.0f, 1.0f - s, s);
+  }
+};
+template <class V>
+DLCORE_INLINE GeluParts<V> gelu_parts(V x) {
+  const V size = magnitude(x), a = at_most(size, kGeluEnd);
+  return {x, size, a, normal_tail(a)};
+}
 template <class V>
 DLCORE_INLINE V gelu(V x) {
-  const V size = magnitude(x), a = at_most(size, kGeluEnd);
-  const NormalTail<V> t = normal_tail(a);
-  const V less = a * fma(t.tail, t.ratio, t.ratio) * t.power;
-  return select(x > 0.0f, x, V{}) - select(size > kGeluEnd, V{}, less);
+  return gelu_parts(x).value();
 }
-
-// Φ(x) + x·φ(x): with s = Φ(-a) - a·φ(a), s left of 0 and 1 - s right of it.
 template <class V>
 DLCORE_INLINE V gelu_slope(V x) {
-  constexpr float kInvSqrt2Pi = 0x1.988454p-2f;
-  const V size = magnitude(x), a = at_most(size, kGeluEnd);
-  const NormalTail<V> t = normal_tail(a);
-  const V r = fma(a, constant<V>(-kInvSqrt2Pi), t.ratio);
-  const V s = select(size > kGeluEnd, V{}, fma(t.tail, r, r) * t.power);
-  return select(x > 0.0f, 1.0f - s, s);
+  return gelu_parts(x).slope();
 }
 
 // x·sigmoid(2u) = max(x, 0) - a·e/(1 + e), e = exp(-2u(a)), u = sqrt(2/π)·(a + 0.044715·a³); 2u in two parts, because

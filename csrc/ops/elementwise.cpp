@@ -22,6 +22,11 @@ Types unary_number(Call& c) {
 
 Types unary_any(Call& c) { return {c.in(0)}; }
 
+Types two_reals(Call& c) {
+  c.want_real(0, "the input");
+  return {c.in(0), c.in(0)};
+}
+
 Types real_test(Call& c) {
   c.want_real(0, "the input");
   return {{DType::Bool, c.shape(0)}};
@@ -204,6 +209,11 @@ Ids grad_where(Builder& b, const Node& n, const Ids& dy) {
   return {kNone, b.sum_to(da, b.shape(n.inputs[1])), b.sum_to(db, b.shape(n.inputs[2]))};
 }
 
+// What the pass `pairs` makes of the two.
+Ids decompose_gelu_with_slope(Builder& b, const Node& n) {
+  return {b.op("gelu", {n.inputs[0]}), b.op("gelu_slope", {n.inputs[0]})};
+}
+
 // ---- registration ----
 
 constexpr uint32_t kMap = kElementwise, kStep = kElementwise | kZeroGrad;
@@ -237,6 +247,7 @@ void register_unary() {
   real_unary<"erf", slope_erf>();
   real_unary<"gelu", slope_gelu>();
   real_unary<"gelu_slope", slope_gelu_slope>();
+  register_op(define_composite<"gelu_with_slope", two_reals, decompose_gelu_with_slope>(1, kElementwise, kOver0));
   real_unary<"gelu_tanh", slope_gelu_tanh>();
   real_unary<"silu", slope_silu>();
   real_unary<"softplus", slope_softplus>();

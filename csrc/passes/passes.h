@@ -31,6 +31,7 @@ void set_precise(bool precise);
 bool precise();
 Graph absorb_constants(const Graph& graph);  // "absorb": when freezing, batch norms into weights; rounds anew
 Graph view_heads(const Graph& graph);        // "views": attention reads and writes heads where they lie
+Graph join_pairs(const Graph& graph);        // "pairs": gelu and its slope at once
 Graph fuse(const Graph& graph);              // "fuse": element-wise chains become `fused` tile programs
 Graph recompute(const Graph& graph);         // "recompute": cheap element-wise values again rather than stored
 Graph join_epilogues(const Graph& graph);    // "epilogue": products take the element-wise work behind them

@@ -9,8 +9,8 @@ namespace dlcore {
 
 const std::vector<std::string>& default_passes() {
   // Fold runs again after layout, which transposes small constants.
-  static const std::vector<std::string> names = {"simplify", "fold", "layout",   "select",    "simplify", "fold",
-                                                 "views",    "fuse", "simplify", "recompute", "epilogue"};
+  static const std::vector<std::string> names = {"simplify", "fold",  "layout", "select",   "simplify",  "fold",
+                                                 "views",    "pairs", "fuse",   "simplify", "recompute", "epilogue"};
   return names;
 }
 
@@ -30,6 +30,8 @@ Graph run_passes(Graph graph, std::span<const std::string> names, const Evaluato
       graph = absorb_constants(graph);
     else if (name == "views")
       graph = view_heads(graph);
+    else if (name == "pairs")
+      graph = join_pairs(graph);
     else if (name == "fuse")
       graph = fuse(graph);
     else if (name == "recompute")
@@ -40,7 +42,7 @@ Graph run_passes(Graph graph, std::span<const std::string> names, const Evaluato
       graph = eliminate_dead_code(graph);
     else
       fail(ErrorKind::Value, "unknown pass '", name,
-           "'; known: simplify fold layout absorb select views fuse recompute epilogue dce");
+           "'; known: simplify fold layout absorb select views pairs fuse recompute epilogue dce");
 #ifndef NDEBUG
     verify(graph);
 #endif

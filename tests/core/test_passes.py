@@ -10,7 +10,9 @@ from dlcore import _core
 CONV = {"stride": [1, 1], "padding": [1, 1, 1, 1], "dilation": [1, 1], "groups": 1, "layout": "nchw"}
 POOL = {"kernel": [2, 2], "stride": [2, 2], "padding": [0, 0, 0, 0], "dilation": [1, 1], "ceil": 0, "layout": "nchw"}
 
-EXACT = ["simplify", "fold", "layout", "simplify", "views", "fuse", "simplify", "recompute", "epilogue"]  # no `select`
+EXACT = [
+    "simplify", "fold", "layout", "simplify", "views", "pairs", "fuse", "simplify", "recompute", "epilogue"
+]  # no `select`  # fmt: skip
 
 
 def ops(g: _core.Graph) -> list[str]:
@@ -260,6 +262,24 @@ def test_grad_says_what_is_wrong(make, message: str) -> None:  # type: ignore[no
     output, wrt = make(g, x, i)
     with pytest.raises(ValueError, match=message):
         g.grad(output, wrt)
+
+
+def test_gelu_and_its_slope_are_computed_at_once() -> None:
+    g = _core.Graph()
+    x, s = g.input("x", "f32", [3, 37]), g.input("s", "f32", [3, 37])
+    y = emit(g, "mul", emit(g, "gelu", x), emit(g, "gelu", s))
+    g.output("y", emit(g, "sum", emit(g, "mul", y, y), axes=[0, 1], keepdims=0))
+    g.output("dx", g.grad(g.outputs()[0][1], [x])[0])
+    joined = g.optimize(["simplify", "pairs"])
+    assert ops(joined).count("gelu_with_slope") == ops(joined).count("gelu") == 1  # the slope at s is not wanted
+    assert "gelu_slope" not in ops(joined)
+    values = np.linspace(-14, 14, 111, dtype=np.float32).reshape(3, 37)
+    values[0, :4] = [np.inf, -np.inf, -0.0, 1e-40]
+    data = [_core.Tensor.from_numpy(values), _core.Tensor.from_numpy(np.ones((3, 37), np.float32))]
+    want = _core.Program(g, passes=[], backend="ref").run(data)
+    for backend in ("ref", ""):
+        for a, b in zip(want, _core.Program(joined, passes=[], backend=backend).run(data), strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 def test_an_epilogue_has_the_derivative_of_its_parts() -> None:

@@ -157,7 +157,7 @@ common = settings(max_examples=120, deadline=None, derandomize=True, suppress_he
 
 @pytest.mark.parametrize(
     "passes",
-    [["simplify"], ["fold"], ["layout"], ["fuse"], ["recompute"], ["fuse", "recompute"], ["epilogue"], None],
+    [["simplify"], ["fold"], ["layout"], ["pairs"], ["fuse"], ["recompute"], ["fuse", "recompute"], ["epilogue"], None],
     ids=lambda p: "+".join(p) if p else "all",
 )
 @common

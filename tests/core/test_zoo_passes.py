@@ -12,7 +12,9 @@ from dlcore import _core, optim
 from tests.zoo import ZOO, Entry
 
 # `select` rounds anew and is tested by its error (tests/ops).
-PASSES = ["simplify", "fold", "layout", "simplify", "fold", "views", "fuse", "simplify", "recompute", "epilogue"]
+PASSES = [
+    "simplify", "fold", "layout", "simplify", "fold", "views", "pairs", "fuse", "simplify", "recompute", "epilogue"
+]  # fmt: skip
 NAMES = sorted(set(PASSES))
 CHOICES = {name: [name] for name in NAMES} | {f"no {name}": [p for p in PASSES if p != name] for name in NAMES}
 

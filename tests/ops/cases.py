@@ -125,6 +125,8 @@ for _op, (_fn, _fill) in UNARY.items():
     case(_op, Arg((3, 37), _fill), expect=_fn, grad=() if _op == "stop_gradient" else (0,))
     case(_op, Arg((), _fill), expect=_fn)
     case(_op, Arg((0, 4), _fill), expect=_fn)
+for _shape in [(3, 37), (), (0, 4)]:
+    case("gelu_with_slope", _shape, expect=lambda x: (UNARY["gelu"][0](x), UNARY["gelu_slope"][0](x)), grad=(0,))
 case("isnan", (5, 7), expect=np.isnan)
 case("isfinite", (5, 7), expect=np.isfinite)
 case("logical_not", Arg((5, 7), "bool"), expect=np.logical_not)

@@ -299,6 +299,18 @@ BoundKernel bind_fused(const KernelSpec& spec) {
   return bind_plan(FusedBinder(spec).plan());
 }
 
+BoundKernel bind_gelu_with_slope(const KernelSpec& spec) {
+  if (current_isa() == Isa::Ref || spec.inputs[0].dtype != DType::F32) return {};
+  return {[run = floats().gelu_with_slope, count = numel(spec.outputs[0].shape)](const RunArgs& args) {
+    const auto* x = static_cast<const float*>(args.in[0]);
+    auto *y = static_cast<float*>(args.out[0]), *slope = static_cast<float*>(args.out[1]);
+    parallel_for((count + kLargeTile - 1) / kLargeTile, count * 4, [&](int64_t chunk) {
+      const int64_t begin = chunk * kLargeTile;
+      run(x + begin, y + begin, slope + begin, std::min(kLargeTile, count - begin));
+    });
+  }};
+}
+
 // copy(x) and full(): chunks of bytes.
 constexpr int64_t kChunkBytes = 1 << 18;
 
@@ -346,6 +358,7 @@ cpu::EpilogueRun::EpilogueRun(const TilePlan* plan, const TileTable& table, cons
 
 void register_cpu_elementwise(Registry& r) {
   for (const char* op : kElementwiseNames) r.add("cpu", 10, op, bind_op);
+  r.add("cpu", 10, "gelu_with_slope", bind_gelu_with_slope);
   r.add("cpu", 10, "copy", bind_copy);
   r.add("cpu", 10, "stop_gradient", bind_copy);
   r.add("cpu", 10, "full", bind_full);

@@ -251,6 +251,22 @@ BoundKernel bind_cast(const KernelSpec& spec) {
   });
 }
 
+BoundKernel bind_gelu_with_slope(const KernelSpec& spec) {
+  const auto bind = [&](auto zero) -> BoundKernel {
+    using T = decltype(zero);
+    return {[n = numel(spec.outputs[0].shape)](const RunArgs& args) {
+      const T* from = input<T>(args, 0);
+      T *y = static_cast<T*>(args.out[0]), *slope = static_cast<T*>(args.out[1]);
+      for (int64_t i = 0; i < n; ++i) {
+        const T x = from[i];  // y may stand in its place
+        y[i] = scalar_gelu(x);
+        slope[i] = scalar_gelu_slope(x);
+      }
+    }};
+  };
+  return spec.inputs[0].dtype == DType::F64 ? bind(0.0) : bind(0.0f);
+}
+
 BoundKernel bind_copy(const KernelSpec& spec) {
   return {[bytes = byte_size(spec.outputs[0])](const RunArgs& args) {
     if (bytes > 0) std::memmove(args.out[0], args.in[0], static_cast<size_t>(bytes));
@@ -333,6 +349,7 @@ BoundKernel bind_fused(const KernelSpec& spec) {
 void register_ref_elementwise(Registry& r) {
   for (const std::string_view op : kElementwiseNames)
     r.add("ref", 0, op, op == "where" ? bind_where : op == "cast" ? bind_cast : bind_op);
+  r.add("ref", 0, "gelu_with_slope", bind_gelu_with_slope);
   r.add("ref", 0, "copy", bind_copy);
   r.add("ref", 0, "stop_gradient", bind_copy);
   r.add("ref", 0, "full", bind_full);

@@ -144,6 +144,15 @@ void where(void* out, const void* const* in, unsigned single, int64_t n) {
   }
 }
 
+void gelu_with_slope(const float* x, float* y, float* slope, int64_t n) {
+#pragma GCC unroll 1
+  for (int64_t i = 0; i < n; i += W) {
+    const GeluParts<VF> parts = gelu_parts(get(x, i, n - i));
+    Number::put(y, i, parts.value(), n - i);
+    Number::put(slope, i, parts.slope(), n - i);
+  }
+}
+
 #define MAP1(name) {#name, map1<ops::name, Number>},
 #define TEST1_NUMBER(name) {#name, map1<ops::name, TruthNumber>},
 #define TEST2_NUMBER(name) {#name, map2<ops::name, TruthNumber>},
@@ -168,6 +177,6 @@ constexpr TileOp kTests[] = {{"isnan", map1<ops::isnan, TruthByte>},
 
 }  // namespace
 
-const ElementwiseTable elementwise_table = {kNumbers, kTests, where<true>};
+const ElementwiseTable elementwise_table = {kNumbers, kTests, where<true>, gelu_with_slope};
 
 }  // namespace dlcore::DLCORE_ISA
