@@ -3,6 +3,7 @@ files of an instruction set share no code with the rest."""
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -46,6 +47,7 @@ pytestmark = [
 ]
 
 
+@functools.cache
 def assembly(source: Path, isa: str) -> list[str]:
     text = subprocess.run(
         [str(COMPILER), *COMMON, *FLAGS[isa], "-S", "-o", "-", str(source)], check=True, capture_output=True, text=True
@@ -64,6 +66,10 @@ def inner_loops(lines: list[str]) -> list[list[str]]:
     return [lines[a : b + 1] for a, b in innermost]
 
 
+def spills(loop: list[str]) -> list[str]:
+    return [x for x in loop if "(%rsp" in x and re.search(r"[xyz]mm", x)]
+
+
 @pytest.mark.parametrize(
     ("source", "isa"),
     [*((source, isa) for source in ("gemm_micro", "gemm64") for isa in FLAGS), ("gemm_bf16", "avx512")],
@@ -75,8 +81,24 @@ def test_no_stack_traffic_in_the_inner_loops(source: str, isa: str) -> None:
     full = 28 if isa == "avx512" else 12
     assert max(sum(multiply in x for x in lp) for lp in loops) >= full, "the accumulator block is not fully unrolled"
     for lp in loops:
-        spills = [x for x in lp if "(%rsp" in x and re.search(r"[xyz]mm", x)]
-        assert not spills, "\n".join(lp)
+        assert not spills(lp), "\n".join(lp)
+
+
+@pytest.mark.parametrize("isa", list(FLAGS))
+@pytest.mark.parametrize(
+    ("source", "function"),
+    [(f"conv_{f}", "") for f in ("depthwise", "few", "few_weight", "grouped", "points")]
+    + [("attention", "dots"), ("attention", "spread_keys")],
+)
+def test_no_stack_traffic_in_convolutions_and_attention(source: str, function: str, isa: str) -> None:
+    """Of attention the loops over whole blocks; exponentials and corners have more constants than registers."""
+    text = "\n".join(assembly(ISA / f"{source}.cpp", isa))
+    parts = re.split(r"^(?=_Z\w+:$)", text, flags=re.MULTILINE)
+    mine = [part.splitlines() for part in parts if function in part.split("\n", 1)[0]]
+    loops = [lp for lines in mine for lp in inner_loops(lines) if sum("vfmadd" in x for x in lp) >= 4]
+    assert loops, "no micro-kernel loop found: the test no longer looks at the right file"
+    for lp in loops:
+        assert not spills(lp), "\n".join(lp)
 
 
 @pytest.mark.parametrize("isa", list(FLAGS))
