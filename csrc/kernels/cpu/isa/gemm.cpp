@@ -8,7 +8,6 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 constexpr int64_t kStrip = 128;      // columns of a task that does not share B
-constexpr int64_t kLongStrip = 512;  // of one that goes by its rows
 constexpr int64_t kAlone = 1 << 18;  // multiplications that one thread does as fast as several
 
 #ifdef DLCORE_WIDE
@@ -112,11 +111,18 @@ void run_part(const GemmArgs& g, const float* a, const float* b, const float* bi
   }
 }
 
+// Columns of a task that goes by rows of B: as many as leave work for all threads, since what follows in memory comes
+// sooner; their sums stay in the first-level cache. Each column's chain is the same however many stand beside it.
+int64_t long_strip(const GemmArgs& g) {
+  const int64_t tasks = num_threads() == 1 ? 1 : 2 * num_threads();
+  return min64(4096, max64(512, ceil_div(ceil_div(g.n, tasks), kPanel) * kPanel));
+}
+
 void run_parts(const GemmArgs& g) {
   // Rows are only divided where there would be too few tasks otherwise: each part of them packs its own transposed B,
   // which is rather cut into narrow strips.
   const bool narrow = g.b_transposed && g.m > kFewRows && g.batch * ceil_div(g.n, kStrip) < 8;
-  const int64_t strip = by_rows(g) ? kLongStrip : g.batch > 8 && g.n <= 512 ? g.n : narrow ? kPanel : kStrip;
+  const int64_t strip = by_rows(g) ? long_strip(g) : g.batch > 8 && g.n <= 512 ? g.n : narrow ? kPanel : kStrip;
   const int64_t across = ceil_div(g.n, strip), enough = g.m * g.n * g.k <= kAlone ? 1 : narrow ? 4 : 8;
   const int64_t part_rows =
       g.batch * across >= enough ? g.m : even(g.m, max64(4, ceil_div(ceil_div(g.m, 16), kTileRows)) * kTileRows);
