@@ -1,5 +1,5 @@
-// Algebra that keeps every bit, common subexpressions, dead code. One walk is enough: a node's producers are simple
-// already.
+// Algebra that keeps every bit but the sign of a zero, common subexpressions, dead code. One walk is enough: a node's
+// producers are simple already.
 #include <algorithm>
 #include <array>
 #include <numeric>

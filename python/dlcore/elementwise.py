@@ -130,13 +130,21 @@ def minimum(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def clip(x: TensorLike, low: TensorLike | None = None, high: TensorLike | None = None) -> Tensor:
-    """x limited to [low, high]; None leaves a side open."""
+    """x limited to [low, high]; None leaves a side open. The slope at a bound itself is 1, as in PyTorch."""
     result = as_tensor(x)
     if low is not None:
-        result = maximum(result, low)
+        result = _limited("lt", result, low)
     if high is not None:
-        result = minimum(result, high)
+        result = _limited("gt", result, high)
     return result
+
+
+def _limited(beyond: str, x: Tensor, bound: TensorLike) -> Tensor:
+    t, limit = operands((x, bound))
+    outside = apply1(beyond, (t, limit))
+    if not (type(bound) in (bool, int, float) and bound == bound):  # a bound that is no number leaves none
+        outside = logical_or(outside, limit != limit)
+    return where(outside, limit, t)
 
 
 def logical(op: str, a: TensorLike, b: TensorLike) -> Tensor:

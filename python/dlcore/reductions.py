@@ -52,7 +52,14 @@ def var(x: TensorLike, axis: Axes = None, ddof: int = 0, keepdims: bool = False)
 
 def std(x: TensorLike, axis: Axes = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
     """The square root of the variance."""
-    return sqrt(var(x, axis, ddof, keepdims))
+    return _root(var(x, axis, ddof, keepdims))
+
+
+def _root(powers: Tensor, p: float = 2) -> Tensor:
+    """The p-th root of a sum of powers; where that is 0 the slope is 0, as in PyTorch."""
+    none = powers == 0.0
+    safe = where(none, 1.0, powers)
+    return where(none, 0.0, sqrt(safe) if p == 2 else safe ** (1 / p))
 
 
 def _extreme(op: str, x: TensorLike, axis: Axes, keepdims: bool) -> Tensor:
@@ -178,14 +185,17 @@ def logsumexp(x: TensorLike, axis: Axes = -1, keepdims: bool = False) -> Tensor:
 
 
 def norm(x: TensorLike, axis: Axes = None, p: float = 2, keepdims: bool = False) -> Tensor:
-    """The p-norm: (sum |x|**p)**(1/p); p may be infinite."""
+    """The p-norm: (sum |x|**p)**(1/p); p may be infinite, or 0 for the number of elements that are not 0."""
     t = _as_float(x)
     if p == 2:
-        return sqrt(_reduce("sum", t * t, axis, keepdims))
+        return _root(_reduce("sum", t * t, axis, keepdims))
+    if p == 0:
+        return _reduce("sum", cast_to(t != 0.0, t.dtype), axis, keepdims)
     size = builtins.abs(p)
     magnitude = apply1("abs", (t,))
     if p == 1:
         return _reduce("sum", magnitude, axis, keepdims)
     if math.isinf(size):
         return _reduce("max" if p > 0 else "min", magnitude, axis, keepdims)
-    return _reduce("sum", magnitude**p, axis, keepdims) ** (1 / p)
+    powers = _reduce("sum", _root(magnitude, 1 / p) if 0 < p < 1 else magnitude**p, axis, keepdims)
+    return _root(powers, p) if p > 0 else powers ** (1 / p)

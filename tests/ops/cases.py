@@ -110,7 +110,8 @@ UNARY: dict[str, tuple[Callable[..., Any], str]] = {
     "erf": (erf, "normal"),
     "gelu": (lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))), "normal"),
     "gelu_slope": (
-        lambda x: 0.5 * (1 + erf(x / math.sqrt(2))) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi), "normal"
+        lambda x: 0.5 * (1 + erf(x / math.sqrt(2))) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+        "normal",
     ),
     "gelu_tanh": (lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))), "normal"),
     "silu": (lambda x: x * sigmoid(x), "normal"),

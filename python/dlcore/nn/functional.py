@@ -9,10 +9,8 @@ from dlcore import dtype, random, trace
 from dlcore.creation import arange, full
 from dlcore.elementwise import (
     _as_float,
-    clip,
     expm1,
     maximum,
-    minimum,
     relu,
     rsqrt,
     sigmoid,
@@ -105,7 +103,7 @@ def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
 
 
 def relu6(x: TensorLike) -> Tensor:
-    return clip(x, 0.0, 6.0)
+    return hardtanh(x, 0.0, 6.0)
 
 
 def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
@@ -122,7 +120,7 @@ def prelu(x: TensorLike, weight: Tensor) -> Tensor:
 
 def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
     t = as_tensor(x)
-    return where(t > 0, t, expm1(minimum(t, 0.0)) * alpha)
+    return where(t > 0, t, expm1(where(t > 0, 0.0, t)) * alpha)  # what is not taken stays finite
 
 
 def selu(x: TensorLike) -> Tensor:
@@ -154,11 +152,13 @@ def softsign(x: TensorLike) -> Tensor:
 
 
 def hardtanh(x: TensorLike, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    return clip(x, min_val, max_val)
+    """x limited to [min_val, max_val]; the slope at a bound is 0."""
+    t = as_tensor(x)
+    return where(t <= min_val, min_val, where(t >= max_val, max_val, t))
 
 
 def hardsigmoid(x: TensorLike) -> Tensor:
-    return clip(as_tensor(x) + 3.0, 0.0, 6.0) / 6.0
+    return relu6(as_tensor(x) + 3.0) / 6.0
 
 
 def hardswish(x: TensorLike) -> Tensor:

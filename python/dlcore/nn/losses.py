@@ -8,7 +8,20 @@ from typing import Any
 import numpy as np
 
 from dlcore import dtype
-from dlcore.elementwise import _as_float, abs, exp, log, maximum, relu, sqrt, square, where
+from dlcore.elementwise import (
+    _as_float,
+    abs,
+    clip,
+    exp,
+    log,
+    log1p,
+    maximum,
+    relu,
+    sqrt,
+    square,
+    stop_gradient,
+    where,
+)
 from dlcore.reductions import log_softmax, mean, norm, sum
 from dlcore.shaping import moveaxis, take, take_along_axis
 from dlcore.tensor import Tensor, TensorLike, apply, apply1, as_tensor, cast_to, operands
@@ -55,12 +68,20 @@ def smooth_l1_loss(x: TensorLike, y: TensorLike, reduction: str = "mean", beta: 
     return l1_loss(x, y, reduction) if beta == 0 else huber_loss(x, y, reduction, beta) / beta
 
 
+def _entropy(log_p: Tensor, log_q: Tensor, t: Tensor) -> Tensor:
+    return -(t * log_p + (1.0 - t) * log_q)
+
+
 def binary_cross_entropy(
     x: TensorLike, y: TensorLike, weight: TensorLike | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """Of probabilities; logarithms are taken to be at least -100, as in PyTorch."""
+    """Of probabilities. As in PyTorch, logarithms are at least -100 and the slope is (p - y) / max(p(1 - p), 1e-12)."""
     p, t = _same("binary_cross_entropy", x, y)
-    loss = -(t * maximum(log(p), -100.0) + (1.0 - t) * maximum(log(1.0 - p), -100.0))
+    end = p * (1.0 - p) < 1e-12  # log's slope is of no use there: p is fixed in the value, a parabola makes the slope
+    inner, fixed = where(end, 0.5, p), stop_gradient(p)
+    bend = square(p - stop_gradient(t)) * 0.5e12
+    at_end = _entropy(maximum(log(fixed), -100.0), maximum(log1p(-fixed), -100.0), t) + (bend - stop_gradient(bend))
+    loss = where(end, at_end, _entropy(log(inner), log1p(-inner), t))
     return _reduced(loss if weight is None else loss * weight, reduction)
 
 
@@ -71,7 +92,7 @@ def binary_cross_entropy_with_logits(
     """Of logits, without overflow; pos_weight multiplies the part of the positive targets."""
     z, t = _same("binary_cross_entropy_with_logits", x, y)
     if pos_weight is None:
-        loss = relu(z) - z * t + apply1("softplus", (-abs(z),))
+        loss = relu(z) - z * t + apply1("softplus", (where(z > 0.0, -z, z),))  # -|z|, with a slope at 0
     else:
         loss = (1.0 - t) * z + ((as_tensor(pos_weight) - 1.0) * t + 1.0) * apply1("softplus", (-z,))
     return _reduced(loss if weight is None else loss * weight, reduction)
@@ -189,7 +210,7 @@ def cosine_embedding_loss(
     e = 1e-12
     cosine = sum(x1 * x2, -1) / sqrt((sum(x1 * x1, -1) + e) * (sum(x2 * x2, -1) + e))
     target = as_tensor(y)
-    return _reduced(where(target == 1, 1.0 - cosine, where(target == -1, relu(cosine - margin), 0.0)), reduction)
+    return _reduced(where(target == 1, 1.0 - cosine, where(target == -1, clip(cosine - margin, 0.0), 0.0)), reduction)
 
 
 def triplet_margin_loss(
