@@ -5,6 +5,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/tile_code.h"
+#include "kernels/chain.h"
 #include "kernels/cpu/bind_epilogue.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_bf16.h"
@@ -136,6 +137,7 @@ BoundKernel bind_product(const KernelSpec& spec, std::shared_ptr<const TilePlan>
   args.a_row = ta ? 1 : args.k;
   args.a_col = ta ? args.m : 1;
   args.ldb = tb ? args.k : args.n;
+  args.chain = chain_length(args.k);
   args.b_transposed = tb;
   plan->a_offset = batch_offsets(a, c);
   plan->b_offset = batch_offsets(b, c);

@@ -14,6 +14,7 @@ struct GemmArgs {
   int64_t m = 0, n = 0, k = 0;
   int64_t a_row = 0, a_col = 0;
   int64_t ldb = 0;
+  int64_t chain = 0;  // steps of k after which each output's chain begins anew, its sum being added; 0: one chain
   bool b_transposed = false;
   int64_t batch = 1;
   const int64_t* a_offset = nullptr;  // batch entries each
@@ -26,6 +27,9 @@ struct GemmArgs {
   const float* bias = nullptr;   // a value a column, added to C; with relu, negative sums become 0
   bool relu = false;
   const Epilogue* epilogue = nullptr;  // applied to C's elements, counted from c, as they are finished
+
+  bool anew() const { return chain > 0 && chain < k; }
+  int64_t piece() const { return anew() ? chain : k; }
 };
 
 struct GemmTable {

@@ -1,8 +1,9 @@
-// matmul as docs/ops.md says it: one chain of fma for each output.
+// matmul as docs/ops.md says it: for each output chains of fma, begun anew after a number of steps.
 #include <cmath>
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/chain.h"
 #include "kernels/convert.h"
 #include "kernels/registry.h"
 
@@ -35,6 +36,7 @@ void matmul(const KernelSpec& spec, const RunArgs& r) {
   const int64_t m = c_shape[c_shape.size() - 2], n = c_shape[c_shape.size() - 1];
   const int64_t k = ta ? a_shape[a_shape.size() - 2] : a_shape[a_shape.size() - 1];
   if (numel(c_shape) == 0) return;
+  const int64_t piece = chain_length(k);
   const int64_t batch = numel(c_shape) / (m * n);
   for (int64_t i = 0; i < batch; ++i) {
     const T* a = static_cast<const T*>(r.in[0]) + matrix_offset(a_shape, c_shape, i);
@@ -42,12 +44,17 @@ void matmul(const KernelSpec& spec, const RunArgs& r) {
     T* c = static_cast<T*>(r.out[0]) + i * m * n;
     for (int64_t row = 0; row < m; ++row) {
       for (int64_t col = 0; col < n; ++col) {
-        Sum sum = 0;
+        Sum sum = 0, chain = 0;
         for (int64_t p = 0; p < k; ++p) {
+          if (p % piece == 0 && p > 0) {
+            sum = p == piece ? chain : sum + chain;
+            chain = 0;
+          }
           const T x = ta ? a[p * m + row] : a[row * k + p];
           const T y = tb ? b[col * k + p] : b[p * n + col];
-          sum = std::fma(convert<Sum>(x), convert<Sum>(y), sum);
+          chain = std::fma(convert<Sum>(x), convert<Sum>(y), chain);
         }
+        sum = k <= piece ? chain : sum + chain;
         c[row * n + col] = convert<T>(sum);
       }
     }

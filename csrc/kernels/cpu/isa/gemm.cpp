@@ -1,7 +1,9 @@
-// Matrix products. Between blocks of k the chain of each output goes on from C, so no blocking changes a bit.
+// Matrix products. Blocks of k are the pieces in which an output's chain goes on, or it goes on from block to block: no
+// blocking changes a bit.
 #include "kernels/cpu/gemm.h"
 
 #include "base/parallel.h"
+#include "kernels/chain.h"
 #include "kernels/cpu/isa/gemm_parts.h"
 
 namespace dlcore::DLCORE_ISA {
@@ -66,18 +68,20 @@ void add_bias(const GemmArgs& g, const float* bias, float* c, int64_t m, int64_t
 // A part of one product: A by broadcast from its place, B from its place or, transposed, a small panel at a time.
 void run_part(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t m, int64_t n) {
   if (g.b_transposed && m <= kFewRows) {
-    few_rows_by_transposed(static_cast<int>(m), {a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k});
+    few_rows_by_transposed(static_cast<int>(m), {a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k, g.piece()});
     if (bias) add_bias(g, bias, c, m, n);
     return;
   }
   if (by_rows(g)) {
-    few_rows_by_rows(static_cast<int>(m), {a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k});
+    few_rows_by_rows(static_cast<int>(m), {a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k, g.piece()});
     if (bias) add_bias(g, bias, c, m, n);
     return;
   }
   const int64_t tiles = ceil_div(m, kTileRows), rows = ceil_div(m, tiles);
-  const int64_t panel = g.b_transposed ? wide_panel(static_cast<int>(rows)) : (m <= kTileRows ? n : kPanel);
-  const int64_t block_k = g.b_transposed ? even(g.k, kPanelFloats / panel) : even(g.k, 512);
+  const bool anew = g.anew();
+  int64_t panel = m <= kTileRows ? n : kPanel;
+  if (g.b_transposed) panel = min64(wide_panel(static_cast<int>(rows)), anew ? kPanelFloats / kLongestChain : n);
+  const int64_t block_k = anew ? g.chain : even(g.k, g.b_transposed ? kPanelFloats / panel : 512);
   // A large B comes from afar, and the next columns of it are asked for ahead.
   const bool ahead = !g.b_transposed && g.k * g.n >= 250000;
   float packed[kPanelFloats];
@@ -104,7 +108,7 @@ void run_part(const GemmArgs& g, const float* a, const float* b, const float* bi
         }
         run_tile(static_cast<int>(min64(rows, m - r0)), width,
                  {&segment, 1, g.a_row, g.a_col, b_row, c + r0 * g.n + j, g.n, k0 > 0,
-                  bias && k0 + k == g.k ? bias + j : nullptr, g.relu});
+                  bias && k0 + k == g.k ? bias + j : nullptr, g.relu, anew});
       }
       k0 += k;
     } while (k0 < g.k);
@@ -115,7 +119,7 @@ void run_part(const GemmArgs& g, const float* a, const float* b, const float* bi
 // sooner; their sums stay in the first-level cache. Each column's chain is the same however many stand beside it.
 int64_t long_strip(const GemmArgs& g) {
   const int64_t tasks = num_threads() == 1 ? 1 : 2 * num_threads();
-  return min64(4096, max64(512, ceil_div(ceil_div(g.n, tasks), kPanel) * kPanel));
+  return min64(kLongRow, max64(512, ceil_div(ceil_div(g.n, tasks), kPanel) * kPanel));
 }
 
 void run_parts(const GemmArgs& g) {
@@ -159,16 +163,20 @@ void pack_ready(const GemmArgs& g, float* ready) {
 
 void run_ready(const GemmArgs& g) {
   const int64_t columns = ready_panel(g), panels = ceil_div(g.n, columns), chunks = min64(panels, 32);
-  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
+  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles), piece = g.piece();
   const float* a = g.a + g.a_offset[0];
   parallel_for(chunks, cycles(g), [&](int64_t chunk) {
     const int64_t from = chunk * panels / chunks, to = (chunk + 1) * panels / chunks;
     for (int64_t panel = from; panel < to; ++panel) {
       const int64_t j = panel * columns;
       for (int64_t r0 = 0; r0 < g.m; r0 += rows) {
-        const Segment segment{a + r0 * g.a_row, g.ready + j * g.k, g.k};
-        run_tile(static_cast<int>(min64(rows, g.m - r0)), min64(columns, g.n - j),
-                 {&segment, 1, g.a_row, g.a_col, columns, g.c + r0 * g.n + j, g.n, false, bias_at(g, j), g.relu});
+        for (int64_t k0 = 0; k0 < g.k; k0 += piece) {
+          const int64_t k = min64(piece, g.k - k0);
+          const Segment segment{a + r0 * g.a_row + k0 * g.a_col, g.ready + j * g.k + k0 * columns, k};
+          run_tile(static_cast<int>(min64(rows, g.m - r0)), min64(columns, g.n - j),
+                   {&segment, 1, g.a_row, g.a_col, columns, g.c + r0 * g.n + j, g.n, k0 > 0,
+                    k0 + k == g.k ? bias_at(g, j) : nullptr, g.relu, true});
+        }
       }
     }
     finish(g, g.c + from * columns, g.m, min64(g.n, to * columns) - from * columns);

@@ -1,6 +1,7 @@
-// Matrix products in float64: blocks of B packed into panels, tiles of rows swept over them. Each output is one chain
-// of fma in ascending k, which goes on from C between blocks.
+// Matrix products in float64: blocks of B packed into panels, tiles of rows swept over them. The blocks are
+// the pieces of k in which an output's chain of fma goes on; their sums are added.
 #include "base/parallel.h"
+#include "kernels/chain.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/isa/gemm_micro.h"
 
@@ -8,7 +9,7 @@ namespace dlcore::DLCORE_ISA {
 namespace {
 
 constexpr int64_t kPanel64 = 2 * WD;
-constexpr int64_t kBlockK64 = 256;  // with kBlockN64 columns of B 1 MB
+constexpr int64_t kBlockK64 = kLongestChain;  // with kBlockN64 columns of B 1 MB
 constexpr int64_t kBlockN64 = 512;
 
 struct Tile64 {
@@ -18,7 +19,7 @@ struct Tile64 {
   int64_t b_row, k;
   double* c;
   int64_t c_row;
-  bool accumulate;
+  bool adds;  // to C
 };
 
 // R rows by two vectors, of which `first` and `second` columns count when Partial; B has all of them.
@@ -27,12 +28,7 @@ void tile(const Tile64& t, int first, int second) {
   VD acc[R][2];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-    double* c = t.c + r * t.c_row;
     acc[r][0] = acc[r][1] = VD{};
-    if (t.accumulate) {
-      acc[r][0] = Partial ? load_partial(c, first) : load(c);
-      acc[r][1] = Partial ? load_partial(c + WD, second) : load(c + WD);
-    }
   }
   constexpr int G = (R + 2) / 3;  // a pointer serves three rows, as in gemm_micro.cpp
   const int64_t a_row = t.a_row, a_step = t.a_step, b_row = t.b_row;
@@ -55,6 +51,10 @@ void tile(const Tile64& t, int first, int second) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
     double* c = t.c + r * t.c_row;
+    if (t.adds) {
+      acc[r][0] = (Partial ? load_partial(c, first) : load(c)) + acc[r][0];
+      acc[r][1] = (Partial ? load_partial(c + WD, second) : load(c + WD)) + acc[r][1];
+    }
     if (Partial) {
       store_partial(c, acc[r][0], first);
       store_partial(c + WD, acc[r][1], second);
@@ -110,13 +110,19 @@ size_t workspace(const GemmArgs& g) {
 
 void multiply_in_place(const GemmArgs& g, const double* a, const double* b, double* c) {
   parallel_for(ceil_div(g.n, kPanel64), g.m * g.n * g.k / WD, [&](int64_t panel) {
-    const int64_t j = panel * kPanel64;
-    run_tile64(static_cast<int>(g.m), g.n - j, {a, g.a_row, g.a_col, b + j, g.ldb, g.k, c + j, g.n, false});
+    const int64_t j = panel * kPanel64, piece = chain_length(g.k);
+    int64_t k0 = 0;
+    do {
+      run_tile64(
+          static_cast<int>(g.m), g.n - j,
+          {a + k0 * g.a_col, g.a_row, g.a_col, b + k0 * g.ldb + j, g.ldb, min64(piece, g.k - k0), c + j, g.n, k0 > 0});
+      k0 += piece;
+    } while (k0 < g.k);
   });
 }
 
 void multiply(const GemmArgs& g, const double* a, const double* b, double* c, double* packed) {
-  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles), block_k = max64(1, even(g.k, kBlockK64));
+  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles), block_k = chain_length(g.k);
   const int64_t tiles_a_chunk = ceil_div(tiles, 32);
   for (int64_t n0 = 0; n0 < g.n; n0 += kBlockN64) {
     const int64_t n = min64(kBlockN64, g.n - n0);

@@ -50,15 +50,15 @@ DLCORE_INLINE void block(const FewRowsArgs& g, const float* b, int64_t p, VF (&a
 
 // The end of k, or fewer than W columns.
 template <int R>
-void rest(const FewRowsArgs& g, const float* b, int64_t cols, int64_t p, VF (&acc)[R]) {
-  for (; p < g.k; p += W) {
+void rest(const FewRowsArgs& g, const float* b, int64_t cols, int64_t p, int64_t end, VF (&acc)[R]) {
+  for (; p < end; p += W) {
     VF v[W];
-    load_block(b + p, g.ldb, cols, g.k - p, v);
+    load_block(b + p, g.ldb, cols, end - p, v);
     transpose_registers(v);
     float rows[W * W];  // read by a running index
 #pragma GCC unroll 16
     for (int i = 0; i < W; ++i) store(rows + i * W, v[i]);
-    for (int64_t i = 0; i < W && p + i < g.k; ++i) {
+    for (int64_t i = 0; i < W && p + i < end; ++i) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) acc[r] = fma(splat(g.a[r * g.a_row + (p + i) * g.a_col]), load(rows + i * W), acc[r]);
     }
@@ -66,15 +66,15 @@ void rest(const FewRowsArgs& g, const float* b, int64_t cols, int64_t p, VF (&ac
 }
 
 // R rows by Groups groups of W columns side by side: a chain of fma alone would wait for itself. A line of B is used up
-// before the next.
+// before the next. One piece of k, from p to `end`, added to C but for the first.
 template <int R, int Groups>
-void stretch(const FewRowsArgs& g, int64_t j, int64_t cols) {
+void stretch(const FewRowsArgs& g, int64_t j, int64_t cols, int64_t p, int64_t end) {
   constexpr int kLine = 16;
   VF acc[Groups][R] = {};
   const float* b = g.b + j * g.ldb;
-  int64_t p = 0;
+  const bool adds = p > 0;
   if (cols >= Groups * W) {
-    for (; p + kLine <= g.k; p += kLine) {
+    for (; p + kLine <= end; p += kLine) {
 #pragma GCC unroll 4
       for (int h = 0; h < Groups; ++h) {
 #pragma GCC unroll 2
@@ -86,11 +86,23 @@ void stretch(const FewRowsArgs& g, int64_t j, int64_t cols) {
   for (int h = 0; h < Groups; ++h) {
     const int64_t left = cols - h * W;
     if (left <= 0) return;
-    rest<R>(g, b + h * W * g.ldb, left, p, acc[h]);
+    rest<R>(g, b + h * W * g.ldb, left, p, end, acc[h]);
     const int lanes = left < W ? static_cast<int>(left) : W;
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) store_partial(g.c + r * g.c_row + j + h * W, acc[h][r], lanes);
+    for (int r = 0; r < R; ++r) {
+      float* at = g.c + r * g.c_row + j + h * W;
+      store_partial(at, adds ? load_partial(at, lanes) + acc[h][r] : acc[h][r], lanes);
+    }
   }
+}
+
+template <int R, int Groups>
+void stretches(const FewRowsArgs& g, int64_t j, int64_t cols) {
+  int64_t p = 0;
+  do {
+    stretch<R, Groups>(g, j, cols, p, min64(g.k, p + g.piece));
+    p += g.piece;
+  } while (p < g.k);
 }
 
 #ifdef DLCORE_WIDE
@@ -99,20 +111,20 @@ void few_rows(const FewRowsArgs& g) {
   constexpr int kGroups = R <= 2 ? 2 : 1;
   int64_t j = 0;
   // Rows a multiple of 4 KB apart share the lines of the first-level cache: two groups would drive each other out.
-  for (; g.ldb % 1024 != 0 && j + kGroups * W <= g.cols; j += kGroups * W) stretch<R, kGroups>(g, j, kGroups * W);
-  for (; j < g.cols; j += W) stretch<R, 1>(g, j, min64(W, g.cols - j));
+  for (; g.ldb % 1024 != 0 && j + kGroups * W <= g.cols; j += kGroups * W) stretches<R, kGroups>(g, j, kGroups * W);
+  for (; j < g.cols; j += W) stretches<R, 1>(g, j, min64(W, g.cols - j));
 }
 #else
 // R rows by G groups of W columns from j on: a stretch of k of each group is transposed into the cache, then all chains
 // go over it side by side.
 template <int R, int G>
-void staged(const FewRowsArgs& g, int64_t j) {
+void staged(const FewRowsArgs& g, int64_t j, int64_t first, int64_t end) {
   constexpr int64_t kStretch = 32;
   float t[G][kStretch * W + 16];
   VF acc[G][R] = {};
   const float* b = g.b + j * g.ldb;
-  for (int64_t p = 0; p < g.k; p += kStretch) {
-    const int64_t n = min64(kStretch, g.k - p);
+  for (int64_t p = first; p < end; p += kStretch) {
+    const int64_t n = min64(kStretch, end - p);
     for (int h = 0; h < G; ++h) {
       const float* from = b + h * W * g.ldb + p;
       int64_t q = 0;
@@ -150,8 +162,20 @@ void staged(const FewRowsArgs& g, int64_t j) {
 #pragma GCC unroll 8
   for (int h = 0; h < G; ++h) {
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) store(g.c + r * g.c_row + j + h * W, acc[h][r]);
+    for (int r = 0; r < R; ++r) {
+      float* at = g.c + r * g.c_row + j + h * W;
+      store(at, first > 0 ? load(at) + acc[h][r] : acc[h][r]);
+    }
   }
+}
+
+template <int R, int G>
+void staged(const FewRowsArgs& g, int64_t j) {
+  int64_t p = 0;
+  do {
+    staged<R, G>(g, j, p, min64(g.k, p + g.piece));
+    p += g.piece;
+  } while (p < g.k);
 }
 
 template <int R>
@@ -162,7 +186,7 @@ void few_rows(const FewRowsArgs& g) {
   if constexpr (kGroups > 4)
     for (; j + 4 * W <= g.cols; j += 4 * W) staged<R, 4>(g, j);
   for (; j + 2 * W <= g.cols; j += 2 * W) staged<R, 2>(g, j);
-  for (; j < g.cols; j += W) stretch<R, 1>(g, j, min64(W, g.cols - j));
+  for (; j < g.cols; j += W) stretches<R, 1>(g, j, min64(W, g.cols - j));
 }
 #endif
 
@@ -170,8 +194,9 @@ void few_rows(const FewRowsArgs& g) {
 template <int R>
 void by_rows(const FewRowsArgs& g) {
   constexpr int kRows = 8 / R;
-  for (int r = 0; r < R; ++r)
-    for (int64_t j = 0; j < g.cols; ++j) g.c[r * g.c_row + j] = 0.0f;
+  float chains[R * kLongRow];  // of a piece of k that is not the first
+  float* to = g.c;
+  int64_t to_row = g.c_row;
   const auto pass = [&](int64_t p, auto rows) DLCORE_LAMBDA {
     constexpr int K = rows;
     const float *a = g.a + p * g.a_col, *b = g.b + p * g.ldb;
@@ -181,11 +206,12 @@ void by_rows(const FewRowsArgs& g) {
 #pragma GCC unroll 8
       for (int i = 0; i < K; ++i) x[r][i] = splat(a[r * g.a_row + i * g.a_col]);
     }
-    const int64_t ldb = g.ldb, c_row = g.c_row;
+    const int64_t ldb = g.ldb, row = to_row;
+    float* c = to;
     const auto column = [&](int64_t j, auto get, auto put) DLCORE_LAMBDA {
       VF acc[R];
 #pragma GCC unroll 2
-      for (int r = 0; r < R; ++r) acc[r] = get(g.c + r * c_row + j);
+      for (int r = 0; r < R; ++r) acc[r] = get(c + r * row + j);
 #pragma GCC unroll 8
       for (int i = 0; i < K; ++i) {
         const VF v = get(b + i * ldb + j);
@@ -193,7 +219,7 @@ void by_rows(const FewRowsArgs& g) {
         for (int r = 0; r < R; ++r) acc[r] = fma(x[r][i], v, acc[r]);
       }
 #pragma GCC unroll 2
-      for (int r = 0; r < R; ++r) put(g.c + r * c_row + j, acc[r]);
+      for (int r = 0; r < R; ++r) put(c + r * row + j, acc[r]);
     };
     int64_t j = 0;
     for (; j + W <= g.cols; j += W)
@@ -206,9 +232,19 @@ void by_rows(const FewRowsArgs& g) {
           j, [&](const float* at) DLCORE_LAMBDA { return load_partial(at, rest); },
           [&](float* at, VF v) DLCORE_LAMBDA { store_partial(at, v, rest); });
   };
-  int64_t p = 0;
-  for (; p + kRows <= g.k; p += kRows) pass(p, Constant<kRows>());
-  for (; p < g.k; ++p) pass(p, Constant<1>());
+  int64_t first = 0;
+  do {
+    if (first > 0) to = chains, to_row = g.cols;
+    for (int r = 0; r < R; ++r)
+      for (int64_t j = 0; j < g.cols; ++j) to[r * to_row + j] = 0.0f;
+    const int64_t end = min64(g.k, first + g.piece);
+    int64_t p = first;
+    for (; p + kRows <= end; p += kRows) pass(p, Constant<kRows>());
+    for (; p < end; ++p) pass(p, Constant<1>());
+    for (int r = 0; first > 0 && r < R; ++r)
+      for (int64_t j = 0; j < g.cols; ++j) g.c[r * g.c_row + j] += chains[r * to_row + j];
+    first += g.piece;
+  } while (first < g.k);
 }
 
 }  // namespace

@@ -39,9 +39,20 @@ DLCORE_INLINE void begin(VF (&acc)[R][V], const float* from, int64_t row, int ta
   }
 }
 
-// … and end there, with the bias and the relu.
+// … and end there, with what they are added to, the bias and the relu.
 template <int R, int V, bool Partial>
-DLCORE_INLINE void end(VF (&acc)[R][V], float* c, int64_t c_row, const float* bias, bool relu, int tail) {
+DLCORE_INLINE void end(VF (&acc)[R][V], const float* add, int64_t add_row, float* c, int64_t c_row, const float* bias,
+                       bool relu, int tail) {
+  if (add) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        const float* at = add + r * add_row + v * W;
+        acc[r][v] = (Partial && v == V - 1 ? load_partial(at, tail) : load(at)) + acc[r][v];
+      }
+    }
+  }
   if (bias) {
     VF x[V];
 #pragma GCC unroll 8
@@ -77,7 +88,7 @@ template <int R, int V, bool Partial>
 void tile(const TileArgs& t, int64_t column, int tail) {
   constexpr int G = (R + 2) / 3;
   VF acc[R][V];
-  begin<R, V, Partial>(acc, t.accumulate ? t.c + column : nullptr, t.c_row, tail);
+  begin<R, V, Partial>(acc, t.accumulate && !t.adds ? t.c + column : nullptr, t.c_row, tail);
   const int64_t a_row = t.a_row, a_step = t.a_step, b_row = t.b_row;
   for (int64_t s = 0; s < t.count; ++s) {
     const float* a[G];
@@ -91,7 +102,8 @@ void tile(const TileArgs& t, int64_t column, int tail) {
       b += b_row;
     }
   }
-  end<R, V, Partial>(acc, t.c + column, t.c_row, t.bias ? t.bias + column : nullptr, t.relu, tail);
+  end<R, V, Partial>(acc, t.accumulate && t.adds ? t.c + column : nullptr, t.c_row, t.c + column, t.c_row,
+                     t.bias ? t.bias + column : nullptr, t.relu, tail);
 }
 
 // The sums go over `length` steps of k, kSteps to a turn: constant offsets serve them without additions to pointers
@@ -133,14 +145,14 @@ void column_of_tiles(const PackedArgs& t) {
   float* c = t.c;
   for (int64_t i = 0; i < t.tiles; ++i, first += t.a_tile, c += R * t.c_row) {
     VF acc[R][V];
-    begin<R, V, false>(acc, from, t.from_row, W);
-    if (from) from += R * t.from_row;
+    begin<R, V, false>(acc, t.adds ? nullptr : from, t.from_row, W);
     if (Columns && i + 1 < t.tiles) {
 #pragma GCC unroll 16
       for (int r = R; r < 2 * R; ++r) __builtin_prefetch(c + r * t.c_row, 1, 2);
     }
     go_over<R, V, Columns, kRow, 4>(acc, first, t.a_row, t.b, t.k);
-    end<R, V, false>(acc, c, t.c_row, t.bias, t.relu, W);
+    end<R, V, false>(acc, t.adds ? from : nullptr, t.from_row, c, t.c_row, t.bias, t.relu, W);
+    if (from) from += R * t.from_row;
   }
 }
 
@@ -157,7 +169,7 @@ void short_tiles(const ShortArgs& t) {
       const Segment& segment = t.segments[s];
       go_over<R, V, false, kPanel, 3>(acc, segment.a + i * t.a_tile, t.a_row, segment.b, segment.length);
     }
-    end<R, V, false>(acc, c, t.c_row, nullptr, false, W);
+    end<R, V, false>(acc, nullptr, 0, c, t.c_row, nullptr, false, W);
   }
 }
 
@@ -215,8 +227,8 @@ void run_tile(int rows, int64_t cols, const TileArgs& args) {
   if (kUnrolls && args.count == 1 && args.b_row == kPanel && cols == kPanel) {
     const Segment& all = *args.segments;
     const float* from = args.accumulate ? args.c : nullptr;
-    const PackedArgs one{all.a,      0,      1,          all.b,     all.length, from,
-                         args.c_row, args.c, args.c_row, args.bias, args.relu,  args.a_row};
+    const PackedArgs one{all.a,  0,          1,         all.b,     all.length, from,     args.c_row,
+                         args.c, args.c_row, args.bias, args.relu, args.a_row, args.adds};
     if (args.a_step == 1) return tiles.in_place(one);
     if (args.a_row == 1 && args.a_step == rows) return tiles.packed(one);
   }

@@ -37,6 +37,7 @@ struct TileArgs {
   bool accumulate;              // start the chains at C instead of +0
   const float* bias = nullptr;  // a value a column, added to the finished chain
   bool relu = false;            // then negative sums become 0
+  bool adds = false;            // accumulate: C is added to the finished chains instead
 };
 
 // C[rows, cols] (+)= the product, each element one chain of fma over the segments in order. 1 <= rows <= kTileRows; any
@@ -50,13 +51,14 @@ struct PackedArgs {
   int64_t a_tile, tiles;
   const float* b;
   int64_t k;
-  const float* from;  // where the chains begin; nullptr: at +0
+  const float* from;  // where the chains begin or, with `adds`, what is added to them; nullptr: at +0
   int64_t from_row;
   float* c;  // and where they end
   int64_t c_row;
   const float* bias = nullptr;
   bool relu = false;
   int64_t a_row = 0;
+  bool adds = false;
 };
 void run_packed(int rows, const PackedArgs& args);
 
@@ -181,10 +183,12 @@ struct FewRowsArgs {
   int64_t ldb;
   float* c;
   int64_t c_row, cols, k;
+  int64_t piece;  // steps of k after which the chains begin anew
 };
 void few_rows_by_transposed(int rows, const FewRowsArgs& args);
 
-// The same with B as it is, (k, cols), for one or two rows.
+// The same with B as it is, (k, cols), for one or two rows and at most kLongRow columns.
+inline constexpr int64_t kLongRow = 4096;
 void few_rows_by_rows(int rows, const FewRowsArgs& args);
 
 }  // namespace dlcore::DLCORE_ISA

@@ -12,7 +12,7 @@ namespace dlcore::DLCORE_ISA {
 // has gone kReach: rows of C a power of two apart share few lines of a cache. Strips of B are for fewer than
 // kStripRows rows.
 #ifdef DLCORE_WIDE
-inline constexpr int64_t kDepth = 384, kReach = kDepth, kBlockN = 992, kTilesABlock = 1;
+inline constexpr int64_t kDepth = 256, kReach = kDepth, kBlockN = 992, kTilesABlock = 1;
 inline constexpr int64_t kPanelFloats = 8192;  // a panel packed on the stack: 32 KB
 #else
 inline constexpr int64_t kDepth = 256, kReach = 512, kBlockN = 2048, kTilesABlock = 12;

@@ -97,16 +97,31 @@ struct StripTiles {
   int64_t all() const { return count * floats; }
 };
 
+// What a tile has summed over a piece of k goes to C or, with `adds`, is added to it.
+DLCORE_INLINE void put_sums(const float* sums, int64_t rows, int64_t n, float* c, int64_t c_row, bool adds,
+                            const float* bias, bool relu) {
+  for (int64_t r = 0; r < rows; ++r, sums += kStripColumns, c += c_row) {
+    for (int64_t j = 0; j < n; j += W) {
+      const int lanes = n - j < W ? static_cast<int>(n - j) : W;
+      VF x = load(sums + j);
+      if (adds) x = load_partial(c + j, lanes) + x;
+      if (bias) x = x + load_partial(bias + j, lanes);
+      store_partial(c + j, bias && relu ? rectified(x) : x, lanes);
+    }
+  }
+}
+
 // One strip of columns of one product, block of k by block. The next block is packed between the tiles of this one: its
 // lines are asked for before a tile, and there after it. The sums wait for the next block beside one another: rows of C
 // may share few lines of the cache.
 void run_strip(const GemmArgs& g, const StripTiles& tiles, const float* a, const float* b, const float* bias, float* c,
                int64_t n) {
-  const int64_t block_k = even(g.k, kStripDepth), pieces = tiles.count * ceil_div(n, kPanel);
+  const int64_t block_k = even(g.piece(), kStripDepth), pieces = tiles.count * ceil_div(n, kPanel);
   float packed[2][kStripColumns * kStripDepth], sums[kStripRows * kStripColumns];
   pack_panels(g, b, 0, n, 0, min64(block_k, g.k), kPanel, packed[0]);
   for (int64_t k0 = 0, turn = 0; k0 < g.k; k0 += block_k, turn ^= 1) {
     const int64_t k = min64(block_k, g.k - k0), next = min64(block_k, g.k - k0 - k);
+    const bool begins = k0 % g.piece() == 0, ends = next == 0 || (k0 + k) % g.piece() == 0;
     int64_t piece = 0;
     for (int64_t j = 0; j < n; j += kPanel) {
       for (int64_t t = 0; t < tiles.count; ++t, ++piece) {
@@ -116,13 +131,16 @@ void run_strip(const GemmArgs& g, const StripTiles& tiles, const float* a, const
         const float *at = a + t * tiles.floats + k0 * rows, *panel = packed[turn] + j * k;
         const float* add = bias && next == 0 ? bias + j : nullptr;
         float *result = c + tiles.row(t) * g.n + j, *sum = sums + tiles.row(t) * kStripColumns + j;
+        const bool straight = ends && k0 + k <= g.piece() && n - j >= kPanel;
         if (n - j >= kPanel) {
-          run_packed(static_cast<int>(rows), {at, 0, 1, panel, k, k0 ? sum : nullptr, kStripColumns,
-                                              next ? sum : result, next ? kStripColumns : g.n, add, g.relu});
+          run_packed(static_cast<int>(rows),
+                     {at, 0, 1, panel, k, begins ? nullptr : sum, kStripColumns, straight ? result : sum,
+                      straight ? g.n : kStripColumns, straight ? add : nullptr, g.relu});
         } else {
           const Segment segment{at, panel, k};
-          run_tile(static_cast<int>(rows), n - j, {&segment, 1, 1, rows, kPanel, result, g.n, k0 > 0, add, g.relu});
+          run_tile(static_cast<int>(rows), n - j, {&segment, 1, 1, rows, kPanel, sum, kStripColumns, !begins});
         }
+        if (ends && !straight) put_sums(sum, rows, min64(kPanel, n - j), result, g.n, k0 + k > g.piece(), add, g.relu);
         pack_rows_of_b(b + (k0 + k + from) * g.ldb, g.ldb, n, to - from, kPanel, next * kPanel,
                        packed[turn ^ 1] + from * kPanel);
       }
@@ -167,31 +185,46 @@ struct Rows {
   int64_t step(int64_t t) const { return packed() ? height(t) : 1; }
 };
 
-// C[count, n] (+)= A·B for k of the reduction, B in panels; c is the corner, column n0 of the matrix.
+// Sums of a product in memory.
+struct Sums {
+  float* at;
+  int64_t row;
+};
+
+// C[count, n] (+)= A·B for k of the reduction, B in panels; c is the corner, column n0 of the matrix. It goes over k in
+// stretches, which are the pieces of the product where its chains begin anew.
 struct Sweep {
   const GemmArgs& g;
   const float* panels;
   int64_t panel_size, n0, n, k;
   bool accumulate, last;
+  int64_t stretch = g.anew() ? g.chain : even(k, kDepth);
 
-  const float* bias(int64_t j) const { return last ? bias_at(g, n0 + j) : nullptr; }
-  const float* panel(int64_t j) const { return panels + j / kPanel * panel_size; }
+  const float* bias(int64_t j, int64_t end) const { return last && end == k ? bias_at(g, n0 + j) : nullptr; }
+  const float* panel(int64_t j, int64_t k0) const { return panels + j / kPanel * panel_size + k0 * kPanel; }
+  const float* rows(const Rows& a, int64_t t, int64_t k0) const { return a.data + t * a.tile + k0 * a.step(t); }
 
-  // Tiles t … t + count, alike in height, by one whole panel, for `depth` steps of k from k0 on.
-  void tiles(const Rows& a, int64_t t, int64_t count, int64_t j, int64_t k0, int64_t depth, const float* from,
-             int64_t from_row, float* to, int64_t to_row) const {
-    const PackedArgs args{
-        a.data + t * a.tile + k0 * a.step(t), a.tile, count, panel(j) + k0 * kPanel, depth, from, from_row, to, to_row,
-        k0 + depth == k ? bias(j) : nullptr,  g.relu, a.row};
+  // `count` tiles from t on, alike in height, by one whole panel, for the stretch of k from k0 on.
+  void tiles(const Rows& a, int64_t t, int64_t count, int64_t j, int64_t k0, Sums from, Sums to) const {
+    const int64_t depth = min64(stretch, k - k0);
+    const PackedArgs args{rows(a, t, k0),      a.tile, count, panel(j, k0), depth, from.at, from.row, to.at, to.row,
+                          bias(j, k0 + depth), g.relu, a.row, g.anew()};
     (a.packed() ? run_packed : run_in_place)(static_cast<int>(a.height(t)), args);
   }
   // One tile by a whole panel or part of one.
   void tile(const Rows& a, int64_t t, int64_t j, float* c) const {
     c += t * a.rows * g.n + j;
-    if (n - j >= kPanel) return tiles(a, t, 1, j, 0, k, accumulate ? c : nullptr, g.n, c, g.n);
-    const Segment segment{a.data + t * a.tile, panel(j), k};
-    run_tile(static_cast<int>(a.height(t)), n - j,
-             {&segment, 1, a.row, a.step(t), kPanel, c, g.n, accumulate, bias(j), g.relu});
+    for (int64_t k0 = 0; k0 < k; k0 += stretch) {
+      const bool onto = accumulate || k0 > 0;
+      if (n - j >= kPanel) {
+        tiles(a, t, 1, j, k0, {onto ? c : nullptr, g.n}, {c, g.n});
+        continue;
+      }
+      const int64_t depth = min64(stretch, k - k0);
+      const Segment segment{rows(a, t, k0), panel(j, k0), depth};
+      run_tile(static_cast<int>(a.height(t)), n - j,
+               {&segment, 1, a.row, a.step(t), kPanel, c, g.n, onto, bias(j, k0 + depth), g.relu, g.anew()});
+    }
   }
   void by_rows(const Rows& a, float* c) const {
     for (int64_t t = 0; t * a.rows < a.count; ++t)
@@ -199,16 +232,14 @@ struct Sweep {
   }
   void by_panels(const Rows& a, float* c) const {
     float sums[kTilesABlock * kTileRows * kPanel];
-    const int64_t whole = a.count / a.rows, stretch = even(k, kDepth);
+    const int64_t whole = a.count / a.rows;
     for (int64_t j = 0; j < n; j += kPanel) {
       int64_t done = 0;
       if (n - j >= kPanel) {
         done = whole;
         for (int64_t k0 = 0; k0 < k; k0 += stretch) {
-          const int64_t depth = min64(stretch, k - k0);
-          const bool ends = k0 + depth == k;
-          const float* from = k0 ? sums : accumulate ? c + j : nullptr;
-          tiles(a, 0, whole, j, k0, depth, from, k0 ? kPanel : g.n, ends ? c + j : sums, ends ? g.n : kPanel);
+          const Sums here{sums, kPanel}, all{c + j, g.n}, none{nullptr, 0};
+          tiles(a, 0, whole, j, k0, k0 ? here : accumulate ? all : none, k0 + stretch >= k ? all : here);
         }
       }
       for (int64_t t = done; t * a.rows < a.count; ++t) tile(a, t, j, c);
@@ -236,7 +267,7 @@ void run_rows_alone(const GemmArgs& g, int64_t first, int64_t count, bool accumu
 void run_shared(const GemmArgs& g) {
   float* packed = static_cast<float*>(g.workspace);
   const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
-  const int64_t block_k = even(g.k, kReach);
+  const int64_t block_k = g.anew() ? g.chain * max64(1, kReach / g.chain) : even(g.k, kReach);
   const int64_t block_n = ceil_div(even(g.n, kBlockN), kPanel) * kPanel;
   // A short k, or a B that the first cache holds: whole rows of C, whose lines are most of the traffic. There, and for
   // few columns, packing A would not be repaid: it is read where it stands, unless its rows are columns or put their
