@@ -123,8 +123,7 @@ struct Job {
   int64_t tiles_of(int64_t b) const { return s.tiles() - b * block < block ? s.tiles() - b * block : block; }
 
   void transform_inputs(int64_t b, float* to) const {
-    const int64_t count = tiles_of(b);
-    for (int64_t t = 0; t < count; ++t) transform_input<F>(s, in, b * block + t, to + t * s.depth(), v_point);
+    dlcore::DLCORE_ISA::transform_inputs<F>(s, in, b * block, tiles_of(b), to, v_point);
   }
 
   // Block b by panel p: 36 products, then out of Winograd's domain.
@@ -143,8 +142,7 @@ struct Job {
       if (done < count) rows_by_panel(static_cast<int>(count - done), 1, done);
     }
     const int64_t first = p * kChannels, channels = s.co - first < kChannels ? s.co - first : kChannels;
-    for (int64_t t = 0; t < count; ++t)
-      transform_output<F>(s, mb + t * kChannels, block * kChannels, b * block + t, first, channels, out);
+    transform_outputs<F>(s, mb, block * kChannels, b * block, count, first, channels, out);
   }
 };
 

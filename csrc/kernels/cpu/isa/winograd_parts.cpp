@@ -3,42 +3,111 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-// Rows x Cols pixels, the dilation apart, from (top, left) of an image of (h, w, channels): nullptr outside.
+const float kZeros[W] = {};  // every pixel outside the image
+
+// Where the tiles lie, one after the other.
+class Walk {
+ public:
+  Walk(const WinogradShape& shape, int64_t tile)
+      : s_(shape),
+        across_(s_.tiles_w()),
+        down_(s_.tiles_h()),
+        phases_h_(WinogradShape::phases(s_.oh, s_.dilation_h)),
+        phases_w_(WinogradShape::phases(s_.ow, s_.dilation_w)),
+        slice_(tile / (across_ * down_)),
+        i_(tile / across_ % down_),
+        j_(tile % across_) {}
+
+  TilePosition here() const {
+    return {slice_, first(i_, phases_h_, s_.tile_h, s_.dilation_h), first(j_, phases_w_, s_.tile_w, s_.dilation_w)};
+  }
+  void step() {
+    if (++j_ < across_) return;
+    j_ = 0;
+    if (++i_ < down_) return;
+    i_ = 0;
+    ++slice_;
+  }
+
+ private:
+  // The first output of tile k along an axis.
+  static int64_t first(int64_t k, int64_t phases, int64_t tile, int64_t dilation) {
+    return phases == 1 ? k * tile * dilation : k / phases * tile * dilation + k % phases;
+  }
+
+  const WinogradShape& s_;
+  int64_t across_, down_, phases_h_, phases_w_, slice_, i_, j_;
+};
+
+// Rows × Cols pixels of an image of (h, w, channels), the dilation apart, from (top, left): nullptr outside. True if
+// all are inside.
 template <int Rows, int Cols>
-void find_pixels(const WinogradShape& s, const float* image, int64_t h, int64_t w, int64_t channels, int64_t top,
-                 int64_t left, const float* (&pixels)[Rows * Cols]) {
+DLCORE_INLINE bool find_pixels(const WinogradShape& s, const float* image, int64_t h, int64_t w, int64_t channels,
+                               int64_t top, int64_t left, const float* (&pixels)[Rows * Cols]) {
+  const int64_t bottom = top + (Rows - 1) * s.dilation_h, right = left + (Cols - 1) * s.dilation_w;
+  const int64_t down = s.dilation_h * w * channels, across = s.dilation_w * channels;
+  const int64_t corner = (top * w + left) * channels;
+  const bool whole = top >= 0 && bottom < h && left >= 0 && right < w;
+#pragma GCC unroll 6
   for (int r = 0; r < Rows; ++r) {
+    const int64_t y = top + r * s.dilation_h;
+#pragma GCC unroll 6
     for (int c = 0; c < Cols; ++c) {
-      const int64_t y = top + r * s.dilation_h, x = left + c * s.dilation_w;
-      const bool inside = y >= 0 && y < h && x >= 0 && x < w;
-      pixels[r * Cols + c] = inside ? image + (y * w + x) * channels : nullptr;
+      const int64_t x = left + c * s.dilation_w;
+      const bool inside = whole || (y >= 0 && y < h && x >= 0 && x < w);
+      pixels[r * Cols + c] = inside ? image + (corner + r * down + c * across) : nullptr;
+    }
+  }
+  return whole;
+}
+
+// How many pixels the next tile lies further on: to the right or, behind the last of a row, at the left of the next
+// row.
+template <class F>
+int64_t step_ahead(const WinogradShape& s, const TilePosition& t, int64_t width) {
+  const int64_t right = F::W::M * s.dilation_w;
+  return t.left + right < s.ow ? right : F::H::M * s.dilation_h * width - t.left;
+}
+
+// Transforms all channels, and asks for those of the next tile, `ahead` floats further on: tiles are short stretches of
+// memory, which the processor does not foresee. The first `Known` of a row's Cols pixels are this tile's last.
+template <int Cols, int Known, bool Whole, int Pixels, class T>
+DLCORE_INLINE void transform_pixels(const float* const (&pixels)[Pixels], int64_t channels, int64_t ahead, float* v,
+                                    int64_t point_stride, T transform) {
+  constexpr int kPoints = T::kPoints;
+  for (int64_t c = 0; c < channels; c += W) {
+    const auto at = [&](int i) DLCORE_LAMBDA { return Whole || pixels[i] ? pixels[i] + c : kZeros; };
+    if (c % 16 == 0) {
+#pragma GCC unroll 36
+      for (int i = 0; i < Pixels; ++i)
+        if (i % Cols >= Known) __builtin_prefetch(at(i) + ahead);
+    }
+    VF in[Pixels], out[kPoints];
+    if (channels - c >= W) {
+#pragma GCC unroll 36
+      for (int i = 0; i < Pixels; ++i) in[i] = load(at(i));
+      transform(in, out);
+#pragma GCC unroll 36
+      for (int i = 0; i < kPoints; ++i) store(v + i * point_stride + c, out[i]);
+    } else {
+      const int lanes = static_cast<int>(channels - c);
+      for (int i = 0; i < Pixels; ++i) in[i] = load_partial(at(i), lanes);
+      transform(in, out);
+      for (int i = 0; i < kPoints; ++i) store_partial(v + i * point_stride + c, out[i], lanes);
     }
   }
 }
 
-template <int Pixels, int Points, class T>
-DLCORE_INLINE void transform_pixels(const float* const (&pixels)[Pixels], int64_t channels, float* v,
-                                    int64_t point_stride, T transform) {
-  bool whole = true;
-  for (const float* p : pixels) whole &= p != nullptr;
-  for (int64_t c = 0; c < channels; c += W) {
-    const int lanes = channels - c < W ? static_cast<int>(channels - c) : W;
-    VF in[Pixels], out[Points];
-    if (whole && lanes == W) {
-#pragma GCC unroll 36
-      for (int i = 0; i < Pixels; ++i) in[i] = load(pixels[i] + c);
-    } else {
-      for (int i = 0; i < Pixels; ++i) in[i] = pixels[i] ? load_some(pixels[i] + c, lanes) : VF{};
-    }
-    transform(in, out);
-    if (lanes == W) {
-#pragma GCC unroll 36
-      for (int i = 0; i < Points; ++i) store(v + i * point_stride + c, out[i]);
-    } else {
-      for (int i = 0; i < Points; ++i) store_partial(v + i * point_stride + c, out[i], lanes);
-    }
-  }
-}
+template <class F>
+struct InputTile {
+  static constexpr int kPoints = F::kPoints;
+  DLCORE_INLINE void operator()(const VF* d, VF* t) const { winograd::input_tile<Arithmetic, F>(d, t); }
+};
+template <class F>
+struct GradientTile {
+  static constexpr int kPoints = F::kPoints;
+  DLCORE_INLINE void operator()(const VF* y, VF* v) const { winograd::gradient_tile<Arithmetic, F>(y, v); }
+};
 
 // How many of `tile` outputs from `first` on, `dilation` apart, lie within `size`.
 int inside(int64_t size, int64_t first, int64_t dilation, int tile) {
@@ -48,56 +117,95 @@ int inside(int64_t size, int64_t first, int64_t dilation, int tile) {
 
 }  // namespace
 
+TilePosition tile_position(const WinogradShape& s, int64_t tile) { return Walk(s, tile).here(); }
+
 template <class F>
-void transform_input(const WinogradShape& s, const float* in, int64_t tile, float* v, int64_t point_stride) {
-  const TilePosition t = tile_position(s, tile);
-  const int64_t image = t.slice / s.od, first = t.slice % s.od - s.pad_front;
-  for (int64_t tap = 0; tap < s.kd; ++tap, v += s.ci) {
-    const int64_t slice = first + tap * s.dilation_d;
-    const bool inside = slice >= 0 && slice < s.d;
-    const float* pixels[F::kPoints];
-    find_pixels<F::H::P, F::W::P>(s, in + (image * s.d + (inside ? slice : 0)) * s.h * s.w * s.ci, inside ? s.h : 0,
-                                  s.w, s.ci, t.top - s.pad_top, t.left - s.pad_left, pixels);
-    transform_pixels<F::kPoints, F::kPoints>(pixels, s.ci, v, point_stride, [](const VF* d, VF* t) DLCORE_LAMBDA {
-      winograd::input_tile<Arithmetic, F>(d, t);
-    });
+void transform_inputs(const WinogradShape& s, const float* in, int64_t first, int64_t count, float* v,
+                      int64_t point_stride) {
+  constexpr int kCols = F::W::P, kKnown = F::W::R - 1;
+  Walk walk(s, first);
+  for (; count > 0; --count, walk.step()) {
+    const TilePosition t = walk.here();
+    const int64_t image = t.slice / s.od, front = t.slice % s.od - s.pad_front;
+    const int64_t ahead = step_ahead<F>(s, t, s.w) * s.ci;
+    for (int64_t tap = 0; tap < s.kd; ++tap, v += s.ci) {
+      const int64_t slice = front + tap * s.dilation_d;
+      const bool there = slice >= 0 && slice < s.d;
+      const float* pixels[F::kPoints];
+      const bool whole =
+          find_pixels<F::H::P, kCols>(s, in + (image * s.d + (there ? slice : 0)) * s.h * s.w * s.ci, there ? s.h : 0,
+                                      s.w, s.ci, t.top - s.pad_top, t.left - s.pad_left, pixels);
+      if (whole)
+        transform_pixels<kCols, kKnown, true>(pixels, s.ci, ahead, v, point_stride, InputTile<F>());
+      else
+        transform_pixels<kCols, kKnown, false>(pixels, s.ci, ahead, v, point_stride, InputTile<F>());
+    }
   }
 }
 
 template <class F>
-void transform_gradient(const WinogradShape& s, const float* dout, int64_t tile, float* v, int64_t point_stride) {
-  const TilePosition t = tile_position(s, tile);
-  const float* pixels[F::kOutputs];
-  find_pixels<F::H::M, F::W::M>(s, dout + t.slice * s.oh * s.ow * s.co, s.oh, s.ow, s.co, t.top, t.left, pixels);
-  transform_pixels<F::kOutputs, F::kPoints>(pixels, s.co, v, point_stride, [](const VF* y, VF* v) DLCORE_LAMBDA {
-    winograd::gradient_tile<Arithmetic, F>(y, v);
-  });
+void transform_gradients(const WinogradShape& s, const float* dout, int64_t first, int64_t count, float* v,
+                         int64_t point_stride) {
+  Walk walk(s, first);
+  for (; count > 0; --count, walk.step(), v += s.co) {
+    const TilePosition t = walk.here();
+    const float* pixels[F::kOutputs];
+    const bool whole =
+        find_pixels<F::H::M, F::W::M>(s, dout + t.slice * s.oh * s.ow * s.co, s.oh, s.ow, s.co, t.top, t.left, pixels);
+    const int64_t ahead = step_ahead<F>(s, t, s.ow) * s.co;
+    if (whole)
+      transform_pixels<F::W::M, 0, true>(pixels, s.co, ahead, v, point_stride, GradientTile<F>());
+    else
+      transform_pixels<F::W::M, 0, false>(pixels, s.co, ahead, v, point_stride, GradientTile<F>());
+  }
 }
 
 template <class F>
-void transform_output(const WinogradShape& s, const float* m, int64_t point_stride, int64_t tile, int64_t first,
-                      int64_t count, float* out) {
-  const TilePosition t = tile_position(s, tile);
-  float* image = out + t.slice * s.oh * s.ow * s.co;
-  const int rows = inside(s.oh, t.top, s.dilation_h, F::H::M), cols = inside(s.ow, t.left, s.dilation_w, F::W::M);
-  for (int64_t c = 0; c < count; c += W) {
-    const int lanes = count - c < W ? static_cast<int>(count - c) : W;
-    VF in[F::kPoints], y[F::kOutputs];
+void transform_outputs(const WinogradShape& s, const float* m, int64_t point_stride, int64_t first, int64_t count,
+                       int64_t channel, int64_t channels, float* out) {
+  constexpr int kRows = F::H::M, kCols = F::W::M;
+  const int64_t down = s.dilation_h * s.ow * s.co, across = s.dilation_w * s.co;
+  Walk walk(s, first);
+  for (; count > 0; --count, walk.step(), m += kChannels) {
+    const TilePosition t = walk.here();
+    float* corner = out + ((t.slice * s.oh + t.top) * s.ow + t.left) * s.co + channel;
+    const int rows = inside(s.oh, t.top, s.dilation_h, kRows), cols = inside(s.ow, t.left, s.dilation_w, kCols);
+    const int64_t ahead = step_ahead<F>(s, t, s.ow) * s.co;
+    for (int64_t c = 0; c < channels; c += W) {
+      VF in[F::kPoints], y[F::kOutputs];
+      float* to = corner + c;
+      if (c % 16 == 0) {
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+          for (int q = 0; q < kCols; ++q) __builtin_prefetch(to + ahead + r * down + q * across, 1);
+        }
+      }
 #pragma GCC unroll 36
-    for (int i = 0; i < F::kPoints; ++i) in[i] = load(m + i * point_stride + c);  // panels are padded to whole vectors
-    winograd::output_tile<Arithmetic, F>(in, y);
-    float* to = image + (t.top * s.ow + t.left) * s.co + first + c;
-    for (int r = 0; r < rows; ++r)
-      for (int q = 0; q < cols; ++q)
-        store_some(to + (r * s.dilation_h * s.ow + q * s.dilation_w) * s.co, y[r * F::W::M + q], lanes);
+      for (int i = 0; i < F::kPoints; ++i)
+        in[i] = load(m + i * point_stride + c);  // panels are padded to whole vectors
+      winograd::output_tile<Arithmetic, F>(in, y);
+      if (rows == kRows && cols == kCols && channels - c >= W) {
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+          for (int q = 0; q < kCols; ++q) store(to + r * down + q * across, y[r * kCols + q]);
+        }
+        continue;
+      }
+      const int lanes = channels - c < W ? static_cast<int>(channels - c) : W;
+      for (int r = 0; r < rows; ++r)
+        for (int q = 0; q < cols; ++q) store_partial(to + r * down + q * across, y[r * kCols + q], lanes);
+    }
   }
 }
 
-#define DLCORE_FORM(F)                                                                                                \
-  template void transform_input<winograd::F>(const WinogradShape&, const float*, int64_t, float*, int64_t);           \
-  template void transform_gradient<winograd::F>(const WinogradShape&, const float*, int64_t, float*, int64_t);        \
-  template void transform_output<winograd::F>(const WinogradShape&, const float*, int64_t, int64_t, int64_t, int64_t, \
-                                              float*);
+#define DLCORE_FORM(F)                                                                                                 \
+  template void transform_inputs<winograd::F>(const WinogradShape&, const float*, int64_t, int64_t, float*, int64_t);  \
+  template void transform_gradients<winograd::F>(const WinogradShape&, const float*, int64_t, int64_t, float*,         \
+                                                 int64_t);                                                             \
+  template void transform_outputs<winograd::F>(const WinogradShape&, const float*, int64_t, int64_t, int64_t, int64_t, \
+                                               int64_t, float*);
 DLCORE_WINOGRAD_FORMS(DLCORE_FORM)
 #undef DLCORE_FORM
 

@@ -17,14 +17,7 @@ struct TilePosition {
   int64_t slice, top, left;  // of the output tile
 };
 
-DLCORE_INLINE TilePosition tile_position(const WinogradShape& s, int64_t tile) {
-  const int64_t across = s.tiles_w(), per_image = across * s.tiles_h(), in_image = tile % per_image;
-  const int64_t phases_h = WinogradShape::phases(s.oh, s.dilation_h),
-                phases_w = WinogradShape::phases(s.ow, s.dilation_w);
-  const int64_t i = in_image / across, j = in_image % across;
-  return {tile / per_image, i / phases_h * s.tile_h * s.dilation_h + i % phases_h,
-          j / phases_w * s.tile_w * s.dilation_w + j % phases_w};
-}
+TilePosition tile_position(const WinogradShape& s, int64_t tile);
 
 DLCORE_INLINE VF load_some(const float* p, int n) { return n == W ? load(p) : load_partial(p, n); }
 DLCORE_INLINE void store_some(float* p, VF v, int n) {
@@ -34,17 +27,21 @@ DLCORE_INLINE void store_some(float* p, VF v, int n) {
     store_partial(p, v, n);
 }
 
-// v[point·point_stride + channel] of one input tile, all s.depth() channels of its products.
+// v[tile][point·point_stride + channel] of `count` input tiles from `first` on, all s.depth() channels of their
+// products.
 template <class F>
-void transform_input(const WinogradShape& s, const float* in, int64_t tile, float* v, int64_t point_stride);
+void transform_inputs(const WinogradShape& s, const float* in, int64_t first, int64_t count, float* v,
+                      int64_t point_stride);
 
-// Output channels [first, first + count) of one tile from m[point·point_stride + channel - first].
+// Output channels [channel, channel + channels) of such tiles from m[tile][point·point_stride + channel], kChannels
+// from tile to tile.
 template <class F>
-void transform_output(const WinogradShape& s, const float* m, int64_t point_stride, int64_t tile, int64_t first,
-                      int64_t count, float* out);
+void transform_outputs(const WinogradShape& s, const float* m, int64_t point_stride, int64_t first, int64_t count,
+                       int64_t channel, int64_t channels, float* out);
 
-// The gradient of one output tile, all its channels: v[point·point_stride + channel].
+// The gradients of such output tiles, all their channels: v[tile][point·point_stride + channel].
 template <class F>
-void transform_gradient(const WinogradShape& s, const float* dout, int64_t tile, float* v, int64_t point_stride);
+void transform_gradients(const WinogradShape& s, const float* dout, int64_t first, int64_t count, float* v,
+                         int64_t point_stride);
 
 }  // namespace dlcore::DLCORE_ISA

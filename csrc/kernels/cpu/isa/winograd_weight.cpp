@@ -16,12 +16,6 @@ void run(const WinogradShape& shape, const float* in, const float* dout, float* 
 
 namespace {
 
-#ifdef DLCORE_WIDE
-constexpr int64_t kMostTiles = 512;  // of a block
-#else
-constexpr int64_t kMostTiles = 256;  // processors without AVX-512 have half the cache
-#endif
-
 template <class F>
 struct Sizes {
   int64_t block, blocks, v, d, sums;  // tiles; floats
@@ -29,7 +23,7 @@ struct Sizes {
                                       // two and would put all points of a tile into the same few lines of a cache
   explicit Sizes(const WinogradShape& s) {
     const int64_t channels = s.depth() + s.co;
-    block = (channels <= 128 ? kMostTiles : channels <= 256 ? kMostTiles / 2 : 128) * 36 / F::kPoints;
+    block = (channels <= 128 ? 96 : 128) * 36 / F::kPoints;  // so measured: some megabyte
     if (block > s.tiles()) block = s.tiles();
     blocks = block ? (s.tiles() + block - 1) / block : 0;
     v_point = block * s.depth() + 16;
@@ -109,11 +103,9 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
     const int64_t first = b * z.block, count = s.tiles() - first < z.block ? s.tiles() - first : z.block;
     constexpr int64_t kTiles = 8;
     parallel_for((count + kTiles - 1) / kTiles, count * (s.depth() + s.co) * F::kPoints / 4, [&](int64_t chunk) {
-      const int64_t end = (chunk + 1) * kTiles < count ? (chunk + 1) * kTiles : count;
-      for (int64_t t = chunk * kTiles; t < end; ++t) {
-        transform_input<F>(s, in, first + t, v + t * s.depth(), z.v_point);
-        transform_gradient<F>(s, dout, first + t, d + t * s.co, z.d_point);
-      }
+      const int64_t t = chunk * kTiles, some = min64(kTiles, count - t);
+      transform_inputs<F>(s, in, first + t, some, v + t * s.depth(), z.v_point);
+      transform_gradients<F>(s, dout, first + t, some, d + t * s.co, z.d_point);
     });
     const int64_t stretches = (s.co + kRowChunk - 1) / kRowChunk;
     parallel_for(F::kPoints * stretches, F::kPoints * count * s.depth() * s.co / 32, [&](int64_t chunk) {
