@@ -403,6 +403,7 @@ conv3d(3, 17, (4, 6, 5), 18, (2, 3, 3), pad=(2, 0, 1, 0, 0, 1), dilation=(2, 1, 
 conv3d(1, 20, (5, 6, 9), 6, (4, 3, 3), pad=(3, 3, 2, 2, 1, 1), dilation=(1, 2, 1), algorithm="winograd2")
 conv3d(2, 6, (4, 7, 7), 33, (3, 5, 5), pad=(1, 1, 2, 2, 2, 2), algorithm="winograd2")
 conv3d(2, 16, (4, 2, 9), 16, (3, 1, 3), pad=(1, 1, 0, 0, 1, 1), algorithm="winograd4")
+conv3d(1, 31, (3, 4, 5), 100, (3, 3, 3), pad=(1,) * 6, algorithm="winograd4")
 
 # n, channels in, height, width, channels out, padding, tile, kernel, dilation
 for _n, _c, _h, _w, _o, _pad, _tile, _k, _dil in (
@@ -414,6 +415,7 @@ for _n, _c, _h, _w, _o, _pad, _tile, _k, _dil in (
     (2, 5, 7, 9, 37, 2, 2, (5, 5), (1, 1)), (3, 18, 12, 13, 16, 1, 2, (5, 5), (2, 2)),
     (2, 5, 1, 19, 37, 1, 4, (1, 3), (1, 1)), (4, 17, 3, 22, 9, 2, 4, (1, 3), (1, 4)),
     (2, 5, 1, 19, 37, 2, 2, (1, 5), (1, 1)), (3, 16, 2, 30, 20, 0, 2, (1, 5), (1, 3)),
+    (2, 90, 5, 6, 100, 1, 4, (3, 3), (1, 1)),
 ):  # fmt: skip
     _ph = _pad if _k[0] > 1 else 0
     _oh, _ow = conv_out(_h, _k[0], 1, _ph, _ph, _dil[0]), conv_out(_w, _k[1], 1, _pad, _pad, _dil[1])

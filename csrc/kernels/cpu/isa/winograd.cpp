@@ -172,16 +172,6 @@ size_t workspace(const WinogradShape& shape, bool transformed) {
   return static_cast<size_t>(job.u_size() + job.v_size() + job.m_size() + job.filter_size()) * sizeof(float);
 }
 
-// body(slot, chunk) for every chunk: a slot, whose scratch is its own, takes the next chunk as long as there is one. So
-// threads end within a chunk of each other, and those in use keep their scratch in the cache.
-template <class F>
-void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& body) {
-  int64_t next = 0;
-  parallel_for(slots, cycles, [&](int64_t slot) {
-    for (int64_t c; (c = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < chunks;) body(slot, c);
-  });
-}
-
 template <class F>
 void run(const WinogradShape& shape, const float* in, const float* weights, bool rotated, const float* transformed,
          float* out, void* work, const Epilogue* epilogue) {

@@ -1,5 +1,6 @@
 // Tiles in and out of Winograd's domain, vectorised over channels.
 #pragma once
+#include "base/parallel.h"
 #include "kernels/cpu/isa/gemm_micro.h"
 #include "kernels/cpu/winograd.h"
 #include "kernels/winograd.h"
@@ -18,6 +19,16 @@ struct TilePosition {
 };
 
 TilePosition tile_position(const WinogradShape& s, int64_t tile);
+
+// body(slot, chunk) for every chunk: a slot, whose scratch is its own, takes the next chunk as long as there is one. So
+// threads end within a chunk of each other, and those in use keep their scratch in the cache.
+template <class F>
+DLCORE_INLINE void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& body) {
+  int64_t next = 0;
+  parallel_for(slots, cycles, [&](int64_t slot) {
+    for (int64_t c; (c = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < chunks;) body(slot, c);
+  });
+}
 
 DLCORE_INLINE VF load_some(const float* p, int n) { return n == W ? load(p) : load_partial(p, n); }
 DLCORE_INLINE void store_some(float* p, VF v, int n) {

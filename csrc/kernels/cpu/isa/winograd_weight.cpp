@@ -1,6 +1,7 @@
 // The gradient of the weights in Winograd's domain: 36 or 16 products of (co, tiles) by (tiles, depth), each element
 // one chain of fma over all tiles in ascending order, then back to the filter. Blocks of tiles are transformed first,
-// by tiles, then multiplied, by points and stretches of co; the sums stay in memory between blocks.
+// by tiles, then multiplied, by points and stretches of co; the sums stay in memory between blocks. Where one block is
+// all, a patch of the weights is multiplied at all points and taken back at once: its sums never leave the cache.
 #include "base/parallel.h"
 #include "kernels/cpu/isa/gemm_parts.h"
 #include "kernels/cpu/isa/winograd_parts.h"
@@ -37,46 +38,60 @@ struct Sizes {
 // The narrow tile wants its operands packed (gemm_parts.h), and many rows to repay it.
 constexpr bool kPacked = kTilesABlock > 1;
 constexpr int64_t kRowChunk = kTileRows * (kPacked ? kTilesABlock : 4);
+constexpr int64_t kPatchColumns = 64;  // with kRowChunk rows at 36 points half a megabyte of sums
+constexpr int64_t kPatchSlots = 8;
 
-// Rows [first, first + count) of co at one point: sums[co][depth] += d[tile][co]ᵀ v[tile][depth].
-void multiply(const WinogradShape& s, const float* v, const float* d, float* sums, int64_t first, int64_t count,
-              int64_t tiles, bool accumulate) {
+// Patches for more sums than a second-level cache holds.
+template <class F>
+bool by_patches(const Sizes<F>& z) {
+  return z.blocks == 1 && z.sums > 1 << 18;
+}
+
+// Some of the sums at one point: rows [first, first + count) of co, columns [column, column + cols) of the depth.
+struct Patch {
+  int64_t first, count, column, cols;
+  float* sums;  // [count][row]
+  int64_t row;
+};
+
+// sums[co][depth] (+)= d[tile][co]ᵀ v[tile][depth].
+void multiply(const WinogradShape& s, const float* v, const float* d, const Patch& p, int64_t tiles, bool accumulate) {
   const int64_t depth = s.depth();
-  if (kPacked) {
+  if (kPacked && p.row == p.cols) {
     GemmArgs product;
-    product.m = s.co, product.n = product.ldb = depth, product.k = tiles;
+    product.m = s.co - p.first, product.n = p.cols, product.ldb = depth, product.k = tiles;
     product.a_row = 1, product.a_col = s.co;
-    product.a = d, product.b = v, product.c = sums;
-    run_rows_alone(product, first, count, accumulate);
+    product.a = d + p.first, product.b = v + p.column, product.c = p.sums;
+    run_rows_alone(product, 0, p.count, accumulate);
     return;
   }
-  for (int64_t c = 0; c < depth; c += kPanel) {
-    const int64_t cols = depth - c < kPanel ? depth - c : kPanel;
-    for (int64_t r = first; r < first + count; r += kTileRows) {
-      const int rows = first + count - r < kTileRows ? static_cast<int>(first + count - r) : kTileRows;
-      const Segment segment{d + r, v + c, tiles};
-      run_tile(rows, cols, {&segment, 1, 1, s.co, depth, sums + r * depth + c, depth, accumulate});
+  for (int64_t c = 0; c < p.cols; c += kPanel) {
+    for (int64_t r = 0; r < p.count; r += kTileRows) {
+      const Segment segment{d + p.first + r, v + p.column + c, tiles};
+      run_tile(static_cast<int>(min64(kTileRows, p.count - r)), min64(kPanel, p.cols - c),
+               {&segment, 1, 1, s.co, depth, p.sums + r * p.row + c, p.row, accumulate});
     }
   }
 }
 
-// One output channel's filters: sums[point][kd][ci] → dw[ci][kd][tap].
+// Columns [column, column + cols) of output channel o: sums[point][column] → dw[ci][kd][tap].
 template <class F>
-void finish(const WinogradShape& s, const float* sums, int64_t o, float* dw) {
+void finish(const WinogradShape& s, const float* sums, int64_t point_stride, int64_t o, int64_t column, int64_t cols,
+            float* dw) {
   constexpr int kTaps = F::kTaps;
-  for (int64_t slice = 0; slice < s.kd; ++slice) {
-    for (int64_t c = 0; c < s.ci; c += W) {
-      const int lanes = s.ci - c < W ? static_cast<int>(s.ci - c) : W;
-      VF u[F::kPoints], g[kTaps];
+  for (int64_t done = 0; done < cols;) {
+    const int64_t slice = (column + done) / s.ci, c = (column + done) % s.ci;
+    const int lanes = static_cast<int>(min64(W, min64(s.ci - c, cols - done)));
+    VF u[F::kPoints], g[kTaps];
 #pragma GCC unroll 36
-      for (int i = 0; i < F::kPoints; ++i) u[i] = load_some(sums + ((i * s.co + o) * s.kd + slice) * s.ci + c, lanes);
-      winograd::filter_gradient_tile<Arithmetic, F>(u, g);
-      float columns[kTaps * W];
-      for (int k = 0; k < kTaps; ++k) store(columns + k * W, g[k]);
-      float* to = dw + ((o * s.ci + c) * s.kd + slice) * kTaps;
-      for (int i = 0; i < lanes; ++i)
-        for (int k = 0; k < kTaps; ++k) to[i * s.kd * kTaps + k] = columns[k * W + i];
-    }
+    for (int i = 0; i < F::kPoints; ++i) u[i] = load_some(sums + i * point_stride + done, lanes);
+    winograd::filter_gradient_tile<Arithmetic, F>(u, g);
+    float columns[kTaps * W];
+    for (int k = 0; k < kTaps; ++k) store(columns + k * W, g[k]);
+    float* to = dw + ((o * s.ci + c) * s.kd + slice) * kTaps;
+    for (int i = 0; i < lanes; ++i)
+      for (int k = 0; k < kTaps; ++k) to[i * s.kd * kTaps + k] = columns[k * W + i];
+    done += lanes;
   }
 }
 
@@ -85,7 +100,8 @@ void finish(const WinogradShape& s, const float* sums, int64_t o, float* dw) {
 template <class F>
 size_t winograd_weight::workspace(const WinogradShape& shape) {
   const Sizes<F> z(shape);
-  return static_cast<size_t>(z.v + z.d + z.sums) * sizeof(float);
+  const int64_t sums = by_patches(z) ? kPatchSlots * F::kPoints * kRowChunk * kPatchColumns : z.sums;
+  return static_cast<size_t>(z.v + z.d + sums) * sizeof(float);
 }
 
 template <class F>
@@ -107,15 +123,33 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
       transform_inputs<F>(s, in, first + t, some, v + t * s.depth(), z.v_point);
       transform_gradients<F>(s, dout, first + t, some, d + t * s.co, z.d_point);
     });
-    const int64_t stretches = (s.co + kRowChunk - 1) / kRowChunk;
-    parallel_for(F::kPoints * stretches, F::kPoints * count * s.depth() * s.co / 32, [&](int64_t chunk) {
-      const int64_t point = chunk / stretches, row = chunk % stretches * kRowChunk;
-      const int64_t rows = s.co - row < kRowChunk ? s.co - row : kRowChunk;
-      multiply(s, v + point * z.v_point, d + point * z.d_point, sums + point * s.co * s.depth(), row, rows, count,
-               b > 0);
+    const int64_t stretches = ceil_div(s.co, kRowChunk), products = F::kPoints * count * s.depth() * s.co / 32;
+    if (by_patches(z)) {
+      const int64_t across = ceil_div(s.depth(), kPatchColumns), patches = stretches * across;
+      in_slots(min64(kPatchSlots, patches), patches, products, [&](int64_t slot, int64_t patch) {
+        Patch p{patch / across * kRowChunk, kRowChunk, patch % across * kPatchColumns, kPatchColumns, nullptr, 0};
+        p.count = min64(p.count, s.co - p.first);
+        p.row = p.cols = min64(p.cols, s.depth() - p.column);
+        const int64_t point_stride = kRowChunk * kPatchColumns;
+        float* own = sums + slot * F::kPoints * point_stride;
+        for (int64_t point = 0; point < F::kPoints; ++point) {
+          p.sums = own + point * point_stride;
+          multiply(s, v + point * z.v_point, d + point * z.d_point, p, count, false);
+        }
+        for (int64_t r = 0; r < p.count; ++r)
+          finish<F>(s, own + r * p.row, point_stride, p.first + r, p.column, p.cols, dw);
+      });
+      return;
+    }
+    parallel_for(F::kPoints * stretches, products, [&](int64_t chunk) {
+      const int64_t point = chunk / stretches, row = chunk % stretches * kRowChunk, depth = s.depth();
+      multiply(s, v + point * z.v_point, d + point * z.d_point,
+               {row, min64(kRowChunk, s.co - row), 0, depth, sums + (point * s.co + row) * depth, depth}, count, b > 0);
     });
   }
-  parallel_for(s.co, s.co * s.depth() * F::kPoints / 4, [&](int64_t o) { finish<F>(s, sums, o, dw); });
+  const int64_t depth = s.depth(), point_stride = s.co * depth;
+  parallel_for(s.co, s.co * depth * F::kPoints / 4,
+               [&](int64_t o) { finish<F>(s, sums + o * depth, point_stride, o, 0, depth, dw); });
 }
 
 #define DLCORE_FORM(F)                                                           \
