@@ -164,7 +164,10 @@ void short_tiles(const ShortArgs& t) {
     VF acc[R][V];
     begin<R, V, false>(acc, t.accumulate ? c : nullptr, t.c_row, W);
 #pragma GCC unroll 16
-    for (int r = R; r < 2 * R; ++r) __builtin_prefetch(c + r * t.c_row, 1);
+    for (int r = R; r < 2 * R; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V * W; v += 16) __builtin_prefetch(c + r * t.c_row + v, 1);
+    }
     for (int64_t s = 0; s < t.count; ++s) {
       const Segment& segment = t.segments[s];
       go_over<R, V, false, kPanel, 3>(acc, segment.a + i * t.a_tile, t.a_row, segment.b, segment.length);
