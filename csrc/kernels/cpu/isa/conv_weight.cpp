@@ -89,11 +89,15 @@ void band_direct(const ConvShape& s, const Sets&, const float* padded, const flo
                        s.co, sums + r * s.co + j, s.co, min64(t.rows, t.r1 - r), min64(kPanel, t.j1 - j), accumulate});
 }
 
-// Copies `cols` floats of each of `pixels`; may write up to W beyond.
+// Copies `cols` floats of each of `pixels`, and asks for as many behind them, which are next: pixels lie too far apart
+// to be foreseen. May write up to W beyond.
 DLCORE_INLINE float* pack_pixels(const float* src, int64_t step, int64_t pixels, int64_t cols, float* dst) {
   if (cols <= W) {
     const int lanes = static_cast<int>(cols);
-    for (; pixels > 0; --pixels, src += step, dst += cols) store(dst, load_partial(src, lanes));
+    for (; pixels > 0; --pixels, src += step, dst += cols) {
+      __builtin_prefetch(src + 2 * cols - 1);
+      store(dst, load_partial(src, lanes));
+    }
   } else if (cols == 2 * W) {
     for (; pixels > 0; --pixels, src += step, dst += cols) {
       store(dst, load(src));
@@ -190,6 +194,10 @@ void band_packed(const ConvShape& s, const Sets& sets, const float* x, const flo
         const int64_t width = min64(kPanel, t.j1 - j);
         for (int64_t i = 0; i < parts; ++i) segments[i].b = b_panel + (j - t.j0) * kBandPixels + starts[i] * width;
         const TileArgs tile{segments, parts, 1, in_place ? step : height, width, sums + r * s.co + j, s.co, accumulate};
+        for (int64_t q = 0; j + kPanel < t.j1 && q < height; ++q) {
+          __builtin_prefetch(tile.c + kPanel + q * s.co, 1);
+          __builtin_prefetch(tile.c + 2 * kPanel - 1 + q * s.co, 1);
+        }
         if (width <= W)
           run_single_tile(static_cast<int>(height), static_cast<int>(width), tile);
         else
