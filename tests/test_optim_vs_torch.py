@@ -95,6 +95,67 @@ def test_lion() -> None:
         np.testing.assert_allclose(v, p[n], rtol=1e-4, atol=1e-5)
 
 
+def whole_batch() -> tuple[Any, Any]:
+    x = RNG.standard_normal((40, 5)).astype(np.float32)
+    return x, np.tanh(x @ RNG.standard_normal((5, 2))).astype(np.float32)
+
+
+@pytest.mark.parametrize("history", [3, 100])
+def test_lbfgs(history: int) -> None:
+    (ours, theirs), (x, y) = pair(), whole_batch()
+    reference = torch.optim.LBFGS(theirs.parameters(), max_iter=1, history_size=history)
+    optimizer = optim.LBFGS(history_size=history)
+
+    def closure() -> Any:
+        reference.zero_grad()
+        loss = torch.nn.functional.mse_loss(theirs(torch.tensor(x)), torch.tensor(y))
+        loss.backward()
+        return loss
+
+    step = dl.train_step(ours, optimizer)(lambda x, y: nn.functional.mse_loss(ours(x), y))
+    got = np.array([step(x, y).item() for _ in range(15)])
+    want = np.array([reference.step(closure).item() for _ in range(15)])
+    np.testing.assert_allclose(got, want, rtol=1e-3)
+    assert got[-1] < 0.05 * got[0]
+
+
+def test_lbfgs_goes_on_from_a_checkpoint_and_stops_where_nothing_is_left_to_gain() -> None:
+    (ours, _), (twin, _), (x, y) = pair(), pair(), whole_batch()
+    loss = nn.functional.mse_loss
+    whole, half = optim.LBFGS(history_size=4), optim.LBFGS(history_size=4)
+    step = dl.train_step(ours, whole)(lambda x, y: loss(ours(x), y))
+    for _ in range(12):
+        step(x, y)
+    first = dl.train_step(twin, half)(lambda x, y: loss(twin(x), y))
+    for _ in range(6):
+        first(x, y)
+    resumed = optim.LBFGS(history_size=4)
+    resumed.load_state_dict({k: np.array(v) for k, v in half.state_dict().items()})
+    rest = dl.train_step(twin, resumed)(lambda x, y: loss(twin(x), y))
+    for _ in range(6):
+        rest(x, y)
+    for (name, a), b in zip(ours.named_parameters(), twin.parameters(), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+    exact = np.array(ours(x))  # the loss is 0 there, and so is its gradient
+    before = {n: np.array(p) for n, p in ours.named_parameters()}
+    assert step(x, exact).item() < 1e-10
+    for name, p in ours.named_parameters():
+        np.testing.assert_array_equal(p, before[name], err_msg=name)
+
+
+def test_lbfgs_says_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match="groups"):
+        optim.LBFGS(groups={"*.bias": {"lr": 0.1}})
+    with pytest.raises(ValueError, match="history_size"):
+        optim.LBFGS(history_size=0)
+    (ours, _), (x, y) = pair(), whole_batch()
+    optimizer = optim.LBFGS(history_size=2)
+    dl.train_step(ours, optimizer)(lambda x, y: nn.functional.mse_loss(ours(x), y))(x, y)
+    next(iter(ours.parameters())).requires_grad = False
+    with pytest.raises(ValueError, match="one history"):
+        dl.train_step(ours, optimizer)(lambda x, y: nn.functional.mse_loss(ours(x), y))(x, y)
+
+
 def test_clipping() -> None:
     ours, theirs = pair()
     ours_trained(ours, optim.SGD(lr=0.5, clip_norm=0.1))

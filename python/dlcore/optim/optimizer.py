@@ -83,6 +83,19 @@ class Optimizer:
         """(new parameter, new state) of one parameter; lr is a scalar of p's dtype, steps count from 1."""
         raise NotImplementedError(f"{type(self).__name__} does not define its update")
 
+    def updated(
+        self, parameters: Mapping[str, Parameter], gradients: dict[str, Tensor], rates: dict[int, Tensor], step: Tensor
+    ) -> dict[str, Tensor]:
+        """The new parameters, their new state being assigned; rates by group. One by one, if not defined otherwise."""
+        found = {}
+        for name, p in parameters.items():
+            group, options = self.options_of(name)
+            held: dict[str, Tensor] = {k: self._state[f"{k}.{name}"] for k in self.slots_of(options)}
+            found[name], changed = self.update(p, gradients[name], held, cast_to(rates[group], p.dtype), step, options)
+            for kind, value in changed.items():
+                self._state[f"{kind}.{name}"].assign(value)
+        return found
+
     # Learning rates.
     def options_of(self, name: str) -> tuple[int, Options]:
         """(group, options) of a parameter; group 0 is what no pattern fits."""
@@ -161,14 +174,8 @@ class Optimizer:
                 label = f"lr.{group}" if group else "lr"
                 groups[group] = Tensor(None, active, active.input(label, "f64" if double else "f32", ()))
         step = Tensor(None, active, active.input("step", "i64", ()))
-        for name, p in parameters.items():
-            group, options = self.options_of(name)
-            kinds = self.slots_of(options)
-            held: dict[str, Tensor] = {k: self._state[f"{k}.{name}"] for k in kinds}
-            new, changed = self.update(p, gradients[name], held, cast_to(groups[group], p.dtype), step, options)
-            p.assign(new)
-            for kind, value in changed.items():
-                self._state[f"{kind}.{name}"].assign(value)
+        for name, new in self.updated(parameters, gradients, groups, step).items():
+            parameters[name].assign(new)
             if self.ema is not None:
                 average = self._state[f"ema.{name}"]
                 average.assign(average * self.ema + new * (1.0 - self.ema))
