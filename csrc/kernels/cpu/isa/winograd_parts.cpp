@@ -39,26 +39,44 @@ class Walk {
   int64_t across_, down_, phases_h_, phases_w_, slice_, i_, j_;
 };
 
+// Keeps what is made of x within a loop from being made before it: that many addresses do not fit the registers.
+DLCORE_INLINE int64_t anew(int64_t x) {
+  __asm__("" : "+r"(x));
+  return x;
+}
+
+// Pixels of a tile: by rows and columns where all are inside the image, else one by one.
+template <int Rows, int Cols>
+struct Pixels {
+  static constexpr int kRows = Rows, kCols = Cols;
+  const float* at[Rows * Cols];
+  int64_t down, across;
+};
+
 // Rows × Cols pixels of an image of (h, w, channels), the dilation apart, from (top, left): nullptr outside. True if
 // all are inside.
 template <int Rows, int Cols>
 DLCORE_INLINE bool find_pixels(const WinogradShape& s, const float* image, int64_t h, int64_t w, int64_t channels,
-                               int64_t top, int64_t left, const float* (&pixels)[Rows * Cols]) {
+                               int64_t top, int64_t left, Pixels<Rows, Cols>& pixels) {
   const int64_t bottom = top + (Rows - 1) * s.dilation_h, right = left + (Cols - 1) * s.dilation_w;
   const int64_t down = s.dilation_h * w * channels, across = s.dilation_w * channels;
   const int64_t corner = (top * w + left) * channels;
-  const bool whole = top >= 0 && bottom < h && left >= 0 && right < w;
+  pixels.down = down, pixels.across = across;
+  if (top >= 0 && bottom < h && left >= 0 && right < w) {
+    pixels.at[0] = image + corner;
+    return true;
+  }
 #pragma GCC unroll 6
   for (int r = 0; r < Rows; ++r) {
     const int64_t y = top + r * s.dilation_h;
 #pragma GCC unroll 6
     for (int c = 0; c < Cols; ++c) {
       const int64_t x = left + c * s.dilation_w;
-      const bool inside = whole || (y >= 0 && y < h && x >= 0 && x < w);
-      pixels[r * Cols + c] = inside ? image + (corner + r * down + c * across) : nullptr;
+      const bool inside = y >= 0 && y < h && x >= 0 && x < w;
+      pixels.at[r * Cols + c] = inside ? image + (corner + r * down + c * across) : nullptr;
     }
   }
-  return whole;
+  return false;
 }
 
 // How many pixels the next tile lies further on: to the right or, behind the last of a row, at the left of the next
@@ -71,27 +89,36 @@ int64_t step_ahead(const WinogradShape& s, const TilePosition& t, int64_t width)
 
 // Transforms all channels, and asks for those of the next tile, `ahead` floats further on: tiles are short stretches of
 // memory, which the processor does not foresee. The first `Known` of a row's Cols pixels are this tile's last.
-template <int Cols, int Known, bool Whole, int Pixels, class T>
-DLCORE_INLINE void transform_pixels(const float* const (&pixels)[Pixels], int64_t channels, int64_t ahead, float* v,
-                                    int64_t point_stride, T transform) {
-  constexpr int kPoints = T::kPoints;
+template <int Known, bool Whole, class P, class T>
+DLCORE_INLINE void transform_pixels(const P& pixels, int64_t channels, int64_t ahead, float* v, int64_t point_stride,
+                                    T transform) {
+  constexpr int kPixels = P::kRows * P::kCols, kPoints = T::kPoints;
+  const float* corner = pixels.at[0];
   for (int64_t c = 0; c < channels; c += W) {
-    const auto at = [&](int i) DLCORE_LAMBDA { return Whole || pixels[i] ? pixels[i] + c : kZeros; };
-    if (c % 16 == 0) {
-#pragma GCC unroll 36
-      for (int i = 0; i < Pixels; ++i)
-        if (i % Cols >= Known) __builtin_prefetch(at(i) + ahead);
-    }
-    VF in[Pixels], out[kPoints];
+    const auto at = [&](int i) DLCORE_LAMBDA { return pixels.at[i] ? pixels.at[i] + c : kZeros; };
+    const int64_t down = anew(pixels.down), across = anew(pixels.across), stride = anew(point_stride);
+    VF in[kPixels], out[kPoints];
     if (channels - c >= W) {
-#pragma GCC unroll 36
-      for (int i = 0; i < Pixels; ++i) in[i] = load(at(i));
+      const float* row = corner + c;
+#pragma GCC unroll 6
+      for (int r = 0; r < P::kRows; ++r, row += Whole ? down : 0) {
+#pragma GCC unroll 6
+        for (int q = 0; q < P::kCols; ++q) {
+          const float* from = Whole ? row + q * across : at(r * P::kCols + q);
+          if (q >= Known && c % 16 == 0) __builtin_prefetch(from + ahead);
+          in[r * P::kCols + q] = load(from);
+        }
+      }
       transform(in, out);
+      float* to = v + c;
 #pragma GCC unroll 36
-      for (int i = 0; i < kPoints; ++i) store(v + i * point_stride + c, out[i]);
+      for (int i = 0; i < kPoints; ++i, to += stride) store(to, out[i]);
     } else {
       const int lanes = static_cast<int>(channels - c);
-      for (int i = 0; i < Pixels; ++i) in[i] = load_partial(at(i), lanes);
+      for (int i = 0; i < kPixels; ++i) {
+        const float* from = Whole ? corner + c + i / P::kCols * down + i % P::kCols * across : at(i);
+        in[i] = load_partial(from, lanes);
+      }
       transform(in, out);
       for (int i = 0; i < kPoints; ++i) store_partial(v + i * point_stride + c, out[i], lanes);
     }
@@ -131,14 +158,14 @@ void transform_inputs(const WinogradShape& s, const float* in, int64_t first, in
     for (int64_t tap = 0; tap < s.kd; ++tap, v += s.ci) {
       const int64_t slice = front + tap * s.dilation_d;
       const bool there = slice >= 0 && slice < s.d;
-      const float* pixels[F::kPoints];
+      Pixels<F::H::P, kCols> pixels;
       const bool whole =
           find_pixels<F::H::P, kCols>(s, in + (image * s.d + (there ? slice : 0)) * s.h * s.w * s.ci, there ? s.h : 0,
                                       s.w, s.ci, t.top - s.pad_top, t.left - s.pad_left, pixels);
       if (whole)
-        transform_pixels<kCols, kKnown, true>(pixels, s.ci, ahead, v, point_stride, InputTile<F>());
+        transform_pixels<kKnown, true>(pixels, s.ci, ahead, v, point_stride, InputTile<F>());
       else
-        transform_pixels<kCols, kKnown, false>(pixels, s.ci, ahead, v, point_stride, InputTile<F>());
+        transform_pixels<kKnown, false>(pixels, s.ci, ahead, v, point_stride, InputTile<F>());
     }
   }
 }
@@ -149,14 +176,14 @@ void transform_gradients(const WinogradShape& s, const float* dout, int64_t firs
   Walk walk(s, first);
   for (; count > 0; --count, walk.step(), v += s.co) {
     const TilePosition t = walk.here();
-    const float* pixels[F::kOutputs];
+    Pixels<F::H::M, F::W::M> pixels;
     const bool whole =
         find_pixels<F::H::M, F::W::M>(s, dout + t.slice * s.oh * s.ow * s.co, s.oh, s.ow, s.co, t.top, t.left, pixels);
     const int64_t ahead = step_ahead<F>(s, t, s.ow) * s.co;
     if (whole)
-      transform_pixels<F::W::M, 0, true>(pixels, s.co, ahead, v, point_stride, GradientTile<F>());
+      transform_pixels<0, true>(pixels, s.co, ahead, v, point_stride, GradientTile<F>());
     else
-      transform_pixels<F::W::M, 0, false>(pixels, s.co, ahead, v, point_stride, GradientTile<F>());
+      transform_pixels<0, false>(pixels, s.co, ahead, v, point_stride, GradientTile<F>());
   }
 }
 
@@ -164,7 +191,7 @@ template <class F>
 void transform_outputs(const WinogradShape& s, const float* m, int64_t point_stride, int64_t first, int64_t count,
                        int64_t channel, int64_t channels, float* out) {
   constexpr int kRows = F::H::M, kCols = F::W::M;
-  const int64_t down = s.dilation_h * s.ow * s.co, across = s.dilation_w * s.co;
+  const int64_t row = s.ow * s.co;
   Walk walk(s, first);
   for (; count > 0; --count, walk.step(), m += kChannels) {
     const TilePosition t = walk.here();
@@ -173,23 +200,21 @@ void transform_outputs(const WinogradShape& s, const float* m, int64_t point_str
     const int64_t ahead = step_ahead<F>(s, t, s.ow) * s.co;
     for (int64_t c = 0; c < channels; c += W) {
       VF in[F::kPoints], y[F::kOutputs];
+      const int64_t down = anew(s.dilation_h * row), across = anew(s.dilation_w * s.co), stride = anew(point_stride);
       float* to = corner + c;
-      if (c % 16 == 0) {
-#pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-          for (int q = 0; q < kCols; ++q) __builtin_prefetch(to + ahead + r * down + q * across, 1);
-        }
-      }
+      const float* from = m + c;  // panels are padded to whole vectors
 #pragma GCC unroll 36
-      for (int i = 0; i < F::kPoints; ++i)
-        in[i] = load(m + i * point_stride + c);  // panels are padded to whole vectors
+      for (int i = 0; i < F::kPoints; ++i, from += stride) in[i] = load(from);
       winograd::output_tile<Arithmetic, F>(in, y);
       if (rows == kRows && cols == kCols && channels - c >= W) {
 #pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-          for (int q = 0; q < kCols; ++q) store(to + r * down + q * across, y[r * kCols + q]);
+          for (int q = 0; q < kCols; ++q) {
+            if (c % 16 == 0) __builtin_prefetch(to + q * across + ahead, 1);
+            store(to + q * across, y[r * kCols + q]);
+          }
+          to += down;
         }
         continue;
       }
