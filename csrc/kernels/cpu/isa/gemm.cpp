@@ -50,6 +50,12 @@ int64_t cycles(const GemmArgs& g) {
   return g.batch == 1 ? max64(products, g.n * g.k / 7) : products;
 }
 
+// Rows of C that the next tile writes: they lie apart, and a tile would wait for each.
+void ask_for_rows(const float* c, int64_t c_row, int64_t from, int64_t to, int64_t width) {
+  for (int64_t r = from; r < to; ++r)
+    for (int64_t j = 0; j < min64(width, kPanel); j += 16) __builtin_prefetch(c + r * c_row + j, 1);
+}
+
 void add_bias(const GemmArgs& g, const float* bias, float* c, int64_t m, int64_t n) {
   for (int64_t r = 0; r < m; ++r) {
     for (int64_t j = 0; j < n; j += W) {
@@ -106,6 +112,7 @@ void run_part(const GemmArgs& g, const float* a, const float* b, const float* bi
             __builtin_prefetch(next + p * g.ldb + 16, 0, 2);
           }
         }
+        ask_for_rows(c + r0 * g.n + j, g.n, rows, min64(2 * rows, m - r0), width);
         run_tile(static_cast<int>(min64(rows, m - r0)), width,
                  {&segment, 1, g.a_row, g.a_col, b_row, c + r0 * g.n + j, g.n, k0 > 0,
                   bias && k0 + k == g.k ? bias + j : nullptr, g.relu, anew});
@@ -170,6 +177,7 @@ void run_ready(const GemmArgs& g) {
     for (int64_t panel = from; panel < to; ++panel) {
       const int64_t j = panel * columns;
       for (int64_t r0 = 0; r0 < g.m; r0 += rows) {
+        ask_for_rows(g.c + r0 * g.n + j, g.n, rows, min64(2 * rows, g.m - r0), min64(columns, g.n - j));
         for (int64_t k0 = 0; k0 < g.k; k0 += piece) {
           const int64_t k = min64(piece, g.k - k0);
           const Segment segment{a + r0 * g.a_row + k0 * g.a_col, g.ready + j * g.k + k0 * columns, k};
