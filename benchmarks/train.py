@@ -118,7 +118,7 @@ def main() -> None:
         mark = "costs"
     else:
         table, rows = steps(chosen, args)
-        mark = "measured"
+        mark = "busy" if args.busy else "measured"
     if args.update:
         table.write(args.update, mark)
     if args.json:
