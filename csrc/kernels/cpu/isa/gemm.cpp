@@ -86,7 +86,8 @@ void run_part(const GemmArgs& g, const float* a, const float* b, const float* bi
   const int64_t tiles = ceil_div(m, kTileRows), rows = ceil_div(m, tiles);
   const bool anew = g.anew();
   int64_t panel = m <= kTileRows ? n : kPanel;
-  if (g.b_transposed) panel = min64(wide_panel(static_cast<int>(rows)), anew ? kPanelFloats / kLongestChain : n);
+  if (g.b_transposed) panel = wide_panel(static_cast<int>(rows));
+  if (g.b_transposed && anew) panel = min64(panel, kPanelFloats / kLongestChain);
   const int64_t block_k = anew ? g.chain : even(g.k, g.b_transposed ? kPanelFloats / panel : 512);
   // A large B comes from afar, and the next columns of it are asked for ahead.
   const bool ahead = !g.b_transposed && g.k * g.n >= 250000;

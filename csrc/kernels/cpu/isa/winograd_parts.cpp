@@ -40,7 +40,7 @@ class Walk {
 };
 
 // Keeps what is made of x within a loop from being made before it: that many addresses do not fit the registers.
-DLCORE_INLINE int64_t anew(int64_t x) {
+DLCORE_INLINE int64_t made_here(int64_t x) {
   __asm__("" : "+r"(x));
   return x;
 }
@@ -96,7 +96,7 @@ DLCORE_INLINE void transform_pixels(const P& pixels, int64_t channels, int64_t a
   const float* corner = pixels.at[0];
   for (int64_t c = 0; c < channels; c += W) {
     const auto at = [&](int i) DLCORE_LAMBDA { return pixels.at[i] ? pixels.at[i] + c : kZeros; };
-    const int64_t down = anew(pixels.down), across = anew(pixels.across), stride = anew(point_stride);
+    const int64_t down = made_here(pixels.down), across = made_here(pixels.across), stride = made_here(point_stride);
     VF in[kPixels], out[kPoints];
     if (channels - c >= W) {
       const float* row = corner + c;
@@ -200,7 +200,8 @@ void transform_outputs(const WinogradShape& s, const float* m, int64_t point_str
     const int64_t ahead = step_ahead<F>(s, t, s.ow) * s.co;
     for (int64_t c = 0; c < channels; c += W) {
       VF in[F::kPoints], y[F::kOutputs];
-      const int64_t down = anew(s.dilation_h * row), across = anew(s.dilation_w * s.co), stride = anew(point_stride);
+      const int64_t down = made_here(s.dilation_h * row), across = made_here(s.dilation_w * s.co),
+                    stride = made_here(point_stride);
       float* to = corner + c;
       const float* from = m + c;  // panels are padded to whole vectors
 #pragma GCC unroll 36

@@ -41,11 +41,17 @@ constexpr int64_t kRowChunk = kTileRows * (kPacked ? kTilesABlock : 4);
 constexpr int64_t kPatchColumns = 64;  // with kRowChunk rows at 36 points half a megabyte of sums
 constexpr int64_t kPatchSlots = 8;
 
-// Patches for more sums than a second-level cache holds.
+// Patches for more sums than a second-level cache holds: so many, in rows of `across`, over so many slots of scratch.
 template <class F>
-bool by_patches(const Sizes<F>& z) {
-  return z.blocks == 1 && z.sums > 1 << 18;
-}
+struct Patches {
+  bool used;
+  int64_t across, count, slots;
+  Patches(const WinogradShape& s, const Sizes<F>& z)
+      : used(z.blocks == 1 && z.sums > 1 << 18),
+        across(ceil_div(s.depth(), kPatchColumns)),
+        count(ceil_div(s.co, kRowChunk) * across),
+        slots(min64(kPatchSlots, count)) {}
+};
 
 // Some of the sums at one point: rows [first, first + count) of co, columns [column, column + cols) of the depth.
 struct Patch {
@@ -100,7 +106,8 @@ void finish(const WinogradShape& s, const float* sums, int64_t point_stride, int
 template <class F>
 size_t winograd_weight::workspace(const WinogradShape& shape) {
   const Sizes<F> z(shape);
-  const int64_t sums = by_patches(z) ? kPatchSlots * F::kPoints * kRowChunk * kPatchColumns : z.sums;
+  const Patches<F> patches(shape, z);
+  const int64_t sums = patches.used ? patches.slots * F::kPoints * kRowChunk * kPatchColumns : z.sums;
   return static_cast<size_t>(z.v + z.d + sums) * sizeof(float);
 }
 
@@ -111,6 +118,7 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
   float* v = static_cast<float*>(workspace);
   float* d = v + z.v;
   float* sums = d + z.d;
+  const Patches<F> patches(s, z);
   if (!z.blocks) {
     for (int64_t i = 0; i < s.co * s.depth() * F::kTaps; ++i) dw[i] = 0.0f;
     return;
@@ -124,10 +132,14 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
       transform_gradients<F>(s, dout, first + t, some, d + t * s.co, z.d_point);
     });
     const int64_t stretches = ceil_div(s.co, kRowChunk), products = F::kPoints * count * s.depth() * s.co / 32;
-    if (by_patches(z)) {
-      const int64_t across = ceil_div(s.depth(), kPatchColumns), patches = stretches * across;
-      in_slots(min64(kPatchSlots, patches), patches, products, [&](int64_t slot, int64_t patch) {
-        Patch p{patch / across * kRowChunk, kRowChunk, patch % across * kPatchColumns, kPatchColumns, nullptr, 0};
+    if (patches.used) {
+      in_slots(patches.slots, patches.count, products, [&](int64_t slot, int64_t patch) {
+        Patch p{patch / patches.across * kRowChunk,
+                kRowChunk,
+                patch % patches.across * kPatchColumns,
+                kPatchColumns,
+                nullptr,
+                0};
         p.count = min64(p.count, s.co - p.first);
         p.row = p.cols = min64(p.cols, s.depth() - p.column);
         const int64_t point_stride = kRowChunk * kPatchColumns;
