@@ -54,6 +54,10 @@ def deep_wrong_shape() -> Any:
     return model(dl.tensor(X))
 
 
+def attend(shape: tuple[int, ...]) -> dl.Tensor:
+    return nn.functional.scaled_dot_product_attention(*(dl.ones(shape) for _ in range(3)))
+
+
 TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     (
         "wrong inner size",
@@ -126,6 +130,14 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         ValueError,
         r"\(1, 1, 3, 3\)|3x3|3, 3",
     ),
+    ("a signal's size", lambda: nn.functional.max_pool1d(dl.ones((1, 2, 8)), (2, 2)), ValueError, r"one int.*\(2, 2\)"),
+    ("a signal's weight", lambda: nn.functional.conv1d(dl.ones((1, 2, 8)), 3.0), ValueError, r"\[conv1d\].*three axes"),
+    ("no output", lambda: nn.functional.adaptive_avg_pool2d(dl.ones((1, 2, 8, 8)), 0), ValueError, r"output_size.*0"),
+    ("more than memory", lambda: nn.AdaptiveMaxPool2d(10**12)(dl.ones((1, 2, 8, 8))), ValueError, r"output_size"),
+    ("no pixels", lambda: nn.functional.interpolate(dl.ones((1, 2, 0, 8)), size=4), ValueError, r"\(1, 2, 0, 8\)"),
+    ("attention of nothing", lambda: attend((2, 3, 0)), ValueError, r"\[attention\].*\(2, 3, 0\)"),
+    ("no equation", lambda: dl.einsum(dl.ones((2, 2)), "ij->ji"), TypeError, r"\[einsum\].*Tensor"),
+    ("no parts", lambda: dl.chunk(dl.ones((4,)), 0), ValueError, r"\[chunk\].*0"),
     ("channels differ", lambda: nn.Conv2d(3, 2, 3)(dl.ones((1, 1, 8, 8))), ValueError, r"3"),
 ]
 

@@ -36,6 +36,8 @@ def asarray(data: TensorLike, dtype: Any = None) -> Tensor:
 
 def from_dlpack(source: Any) -> Tensor:
     """A tensor that shares memory with an object that has __dlpack__ (CPU only)."""
+    if not hasattr(source, "__dlpack_device__"):
+        raise TypeError(f"from_dlpack takes an object with __dlpack__, got {type(source).__name__}")
     if source.__dlpack_device__()[0] != 1:
         raise ValueError(f"only CPU memory can be shared, got DLPack device {source.__dlpack_device__()}")
     return Tensor(_core.Tensor.from_dlpack(source.__dlpack__()))

@@ -51,6 +51,8 @@ def einsum(equation: str, *tensors: TensorLike) -> Tensor:
 
     "..." is not supported. ValueError names a letter whose sizes differ.
     """
+    if not isinstance(equation, str):
+        raise TypeError(f"[einsum] takes an equation such as 'ij,jk->ik' first, got {type(equation).__name__}")
     inputs, result = _parse(equation, [as_tensor(t) for t in tensors])
     values = operands(list(tensors))
     sizes: dict[str, int] = {}

@@ -152,6 +152,8 @@ def split(x: TensorLike, parts: int | Sequence[int], axis: int = 0) -> list[Tens
 def chunk(x: TensorLike, parts: int, axis: int = 0) -> list[Tensor]:
     """PyTorch's chunk: at most `parts` parts of equal size, the last one smaller."""
     t = as_tensor(x)
+    if parts < 1:
+        raise ValueError(f"[chunk] parts must be at least 1, got {parts}")
     size = t.shape[axis_of(axis, t.ndim, "chunk")]
     step = max(1, -(-size // parts))
     return split(t, list(range(step, size, step)), axis)

@@ -37,7 +37,12 @@ def triple(value: Any, name: str = "size") -> tuple[int, int, int]:
 
 def single(value: Any) -> Any:
     """A signal's number, out of its tuple; names such as "same" stay."""
-    return value if isinstance(value, str) else value if isinstance(value, int) else next(iter(value))
+    if value is None or isinstance(value, (str, int)):
+        return value
+    values = tuple(value)
+    if len(values) != 1 or not isinstance(values[0], int):
+        raise ValueError(f"a size of a signal must be one int, got {value!r}")
+    return values[0]
 
 
 def _sides(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...], stride: tuple[int, ...]) -> list[int]:
@@ -111,8 +116,10 @@ def conv1d(
     groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """(N, C, L) by weight (O, C/groups, K) → (N, O, L')."""
-    t = _images(x, "conv1d", 3)
-    image, kernel = t.reshape(t.shape[0], t.shape[1], 1, t.shape[2]), weight.reshape(*weight.shape[:2], 1, -1)
+    t, w = _images(x, "conv1d", 3), as_tensor(weight)
+    if w.ndim != 3:
+        raise ValueError(f"[conv1d] expected a weight of three axes, got shape {w.shape}")
+    image, kernel = t.reshape(t.shape[0], t.shape[1], 1, t.shape[2]), w.reshape(*w.shape[:2], 1, w.shape[2])
     sides = padding if isinstance(padding, str) else (0, single(padding))
     y = conv2d(image, kernel, bias, (1, single(stride)), sides, (1, single(dilation)), groups)
     return y.squeeze(2)
@@ -143,8 +150,10 @@ def conv_transpose1d(
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Tensor:  # fmt: skip
     """(N, C, L) by weight (C, O/groups, K) → (N, O, L')."""
-    t = _images(x, "conv_transpose1d", 3)
-    image, kernel = t.reshape(t.shape[0], t.shape[1], 1, t.shape[2]), weight.reshape(*weight.shape[:2], 1, -1)
+    t, w = _images(x, "conv_transpose1d", 3), as_tensor(weight)
+    if w.ndim != 3:
+        raise ValueError(f"[conv_transpose1d] expected a weight of three axes, got shape {w.shape}")
+    image, kernel = t.reshape(t.shape[0], t.shape[1], 1, t.shape[2]), w.reshape(*w.shape[:2], 1, w.shape[2])
     y = conv_transpose2d(
         image, kernel, bias, (1, single(stride)), (0, single(padding)), (0, single(output_padding)), groups,
         (1, single(dilation)),
@@ -204,9 +213,12 @@ def avg_pool1d(
 
 
 def _targets(x: Tensor, output_size: Any) -> tuple[int, int]:
-    if isinstance(output_size, int):
-        output_size = (output_size, output_size)
-    h, w = (x.shape[2 + i] if v is None else v for i, v in enumerate(output_size))
+    sizes = (output_size,) * 2 if output_size is None or isinstance(output_size, int) else tuple(output_size)
+    if len(sizes) != 2 or not all(v is None or (isinstance(v, int) and 1 <= v <= 1 << 20) for v in sizes):
+        raise ValueError(f"[adaptive pool] output_size must be one or two ints from 1 to 2**20, got {output_size!r}")
+    h, w = (have if v is None else v for have, v in zip(x.shape[2:], sizes, strict=True))
+    if not all(x.shape[2:]):
+        raise ValueError(f"[adaptive pool] of images of no pixels: shape {x.shape}")
     return h, w
 
 
@@ -254,6 +266,8 @@ def interpolate(x: TensorLike, size: Any = None, scale_factor: Any = None, mode:
     if (size is None) == (scale_factor is None):
         raise ValueError("[interpolate] needs either size or scale_factor")
     have = t.shape[2:]
+    if not all(have):
+        raise ValueError(f"[interpolate] of images of no pixels: shape {t.shape}")
     if size is not None:
         wanted = pair(size)
         factors = [w / h for w, h in zip(wanted, have, strict=True)]
@@ -274,7 +288,7 @@ def pixel_shuffle(x: TensorLike, factor: int) -> Tensor:
     """(N, C·r², H, W) → (N, C, H·r, W·r)."""
     t = _images(x, "pixel_shuffle")
     n, c, h, w = t.shape
-    if c % factor**2:
+    if factor < 1 or c % factor**2:
         raise ValueError(f"[pixel_shuffle] {c} channels are no multiple of {factor}²")
     blocks = t.reshape(n, c // factor**2, factor, factor, h, w).transpose(0, 1, 4, 2, 5, 3)
     return blocks.reshape(n, c // factor**2, h * factor, w * factor)

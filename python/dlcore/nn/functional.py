@@ -113,8 +113,9 @@ def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
 
 def prelu(x: TensorLike, weight: Tensor) -> Tensor:
     """Slope `weight` below 0: one for all, or one a channel (axis 1)."""
-    t = as_tensor(x)
-    slope = weight.reshape(*([1, -1] + [1] * (t.ndim - 2))) if weight.size > 1 and t.ndim > 1 else weight
+    t, slope = operands((x, weight))
+    if slope.size > 1 and t.ndim > 1:
+        slope = slope.reshape(*([1, -1] + [1] * (t.ndim - 2)))
     return where(t > 0, t, t * slope)
 
 
@@ -192,7 +193,7 @@ def layer_norm(
         raise ValueError(f"[layer_norm] expected (…, {', '.join(map(str, dims))}), got {t.shape}")
     scale = full(dims, 1.0, t.dtype) if weight is None else weight
     shift = full(dims, 0.0, t.dtype) if bias is None else bias
-    return apply("layer_norm", (t, scale, shift), {"dims": len(dims), "eps": float(eps)})[0]
+    return apply("layer_norm", operands((t, scale, shift)), {"dims": len(dims), "eps": float(eps)})[0]
 
 
 def group_norm(
@@ -207,7 +208,7 @@ def group_norm(
         raise ValueError(f"[group_norm] {channels} channels do not fall into {groups} equal groups")
     scale = full((channels,), 1.0, t.dtype) if weight is None else weight
     shift = full((channels,), 0.0, t.dtype) if bias is None else bias
-    return apply("group_norm", (t, scale, shift), {"groups": groups, "eps": float(eps)})[0]
+    return apply("group_norm", operands((t, scale, shift)), {"groups": groups, "eps": float(eps)})[0]
 
 
 def rms_norm(
@@ -223,7 +224,7 @@ def rms_norm(
     if eps is None:
         eps = 2.0**-52 if t.dtype is dtype.float64 else 2.0**-23
     scale = full(dims, 1.0, t.dtype) if weight is None else weight
-    return apply("rms_norm", (t, scale), {"dims": len(dims), "eps": float(eps)})[0]
+    return apply("rms_norm", operands((t, scale)), {"dims": len(dims), "eps": float(eps)})[0]
 
 
 def batch_norm(
@@ -257,6 +258,8 @@ def scaled_dot_product_attention(
     query i sees keys up to i, as in PyTorch. dropout_p applies in training only.
     """
     q, k, v = operands((query, key, value))
+    if q.ndim < 2 or q.shape[-1] == 0:
+        raise ValueError(f"[attention] expected queries (…, T, D) with D of at least 1, got {q.shape}")
     factor = 1.0 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     drop = dropout_p if trace.is_training() else 0.0
     if is_causal and attn_mask is not None:
