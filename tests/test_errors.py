@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore import data, nn, optim
+from dlcore import data, nn, optim, schedule
 
 X = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
 Y = np.arange(40) % 3
@@ -118,6 +118,12 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ),
     ("unknown metric", lambda: trainer(metrics=["acuracy"]), (KeyError, ValueError), r"acuracy.*accuracy"),
     ("negative learning rate", lambda: optim.AdamW(lr=-1.0), ValueError, r"-1"),
+    ("learning rate of no number", lambda: optim.AdamW(lr=float("nan")), ValueError, r"nan"),
+    ("betas", lambda: optim.Adam(betas=(1.5, 0.9)), ValueError, r"betas.*1\.5"),
+    ("a group's momentum", lambda: optim.SGD(groups={"*": {"momentum": -1}}), ValueError, r"momentum.*-1"),
+    ("schedule of no steps", lambda: schedule.cosine(0.1, 0), ValueError, r"steps.*at least 1"),
+    ("no heads", lambda: nn.MultiheadAttention(8, 0), ValueError, r"0 equal heads"),
+    ("no groups", lambda: nn.GroupNorm(0, 4), ValueError, r"0 equal groups"),
     ("zero threads", lambda: dl.set_num_threads(0), ValueError, r"0"),
     ("item of many", lambda: dl.ones((2,)).item(), ValueError, r"2"),
     ("gradient of a vector", lambda: dl.grad(lambda x: x * 2)(dl.ones((3,))), ValueError, r"scalar"),

@@ -197,6 +197,13 @@ def test_averages() -> None:
         pass
 
 
+def test_one_cycle_that_begins_at_its_top() -> None:
+    rate = schedule.one_cycle(0.1, 10, warm=0.1)  # no step is left to rise in: PyTorch divides by 0
+    assert rate(0) == 0.1
+    assert rate(1) < 0.1
+    assert schedule.one_cycle(0.1, 4, warm=1.0)(9) < 1e-5
+
+
 def test_groups() -> None:
     ours, theirs = pair()
     ours_trained(

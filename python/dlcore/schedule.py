@@ -19,12 +19,18 @@ class Schedule:
         return float(self.function(n))
 
 
+def _at_least(least: int, name: str, value: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 def constant(lr: float) -> Schedule:
     return Schedule(lambda n: lr)
 
 
 def step(lr: float, every: int, gamma: float = 0.1, per: str = "step") -> Schedule:
     """Times `gamma` after every `every` steps."""
+    _at_least(1, "every", every)
     return Schedule(lambda n: lr * gamma ** (n // every), per)
 
 
@@ -40,6 +46,7 @@ def exponential(lr: float, gamma: float, per: str = "step") -> Schedule:
 
 def cosine(lr: float, steps: int, minimum: float = 0.0, per: str = "step") -> Schedule:
     """Half a cosine wave from `lr` down to `minimum` after `steps`, then constant (SGDR, 2017)."""
+    _at_least(1, "steps", steps)
 
     def rate(n: int) -> float:
         return minimum + (lr - minimum) * (1 + math.cos(math.pi * min(n, steps) / steps)) / 2
@@ -49,6 +56,7 @@ def cosine(lr: float, steps: int, minimum: float = 0.0, per: str = "step") -> Sc
 
 def warmup(schedule: Callable[[int], float] | float, steps: int, start: float = 0.0) -> Schedule:
     """Linear from `start` times the first rate up to it within `steps`, then the schedule from its beginning."""
+    _at_least(0, "steps", steps)
     rest = schedule if callable(schedule) else constant(schedule)
 
     def rate(n: int) -> float:
@@ -62,6 +70,9 @@ def one_cycle(
 ) -> Schedule:
     """Cosine from max_lr/divide up to max_lr over the first part `warm`, then down to max_lr/(divide·final_divide)
     (Smith and Topin, 2018; the numbers of torch.optim.lr_scheduler.OneCycleLR)."""
+    _at_least(1, "steps", steps)
+    if not 0 <= warm <= 1:
+        raise ValueError(f"warm is the part of the steps that the rate rises in, from 0 to 1, got {warm}")
     first, last = max_lr / divide, max_lr / divide / final_divide
     top = warm * steps - 1
 
@@ -70,8 +81,9 @@ def one_cycle(
 
     def rate(n: int) -> float:
         if n <= top:
-            return between(first, max_lr, n / top)
-        return between(max_lr, last, min(1.0, (n - top) / (steps - 1 - top)))
+            return between(first, max_lr, n / top if top > 0 else 1.0)
+        left = steps - 1 - top
+        return between(max_lr, last, min(1.0, (n - top) / left) if left > 0 else 1.0)
 
     return Schedule(rate)
 

@@ -34,7 +34,7 @@ class MultiheadAttention(Module):
         self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, kdim: int | None = None,
         vdim: int | None = None, batch_first: bool = False,
     ) -> None:  # fmt: skip
-        if embed_dim % num_heads:
+        if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"embed_dim {embed_dim} does not fall into {num_heads} equal heads")
         self.embed_dim, self.num_heads, self.dropout, self.batch_first = embed_dim, num_heads, dropout, batch_first
         e = embed_dim

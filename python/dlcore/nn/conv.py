@@ -19,7 +19,7 @@ class _Conv(Module):
         self, in_channels: int, out_channels: int, kernel: tuple[int, ...], stride: Any, padding: Any, dilation: Any,
         groups: int, bias: bool, transposed: bool = False,
     ) -> None:  # fmt: skip
-        if in_channels % groups or out_channels % groups:
+        if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"{in_channels} and {out_channels} channels do not fall into {groups} equal groups")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups

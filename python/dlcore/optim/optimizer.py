@@ -44,8 +44,7 @@ class Optimizer:
         accumulate: int = 1,
         ema: float | None = None,
     ) -> None:
-        if not callable(lr) and lr < 0:
-            raise ValueError(f"the learning rate must not be negative, got {lr}")
+        _check({"lr": lr} | options)
         if accumulate < 1:
             raise ValueError(f"accumulate must be at least 1, got {accumulate}")
         if clip_norm is not None and clip_norm <= 0:
@@ -61,6 +60,7 @@ class Optimizer:
                 raise ValueError(
                     f"group '{pattern}' has unknown options {sorted(unknown)}; known: lr, {', '.join(options)}"
                 )
+            _check(own)
             self.groups.append((pattern, dict(own)))
         self.clip_norm = clip_norm
         self.accumulate = accumulate
@@ -225,6 +225,22 @@ class Optimizer:
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v}" for k, v in self.options.items())
         return f"{type(self).__name__}(lr={self.lr}, {shown})"
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Ranges of what the optimizers have in common by name, as in PyTorch."""
+    for name, value in options.items():
+        if name == "lr":
+            if not callable(value) and not value >= 0:
+                raise ValueError(f"the learning rate must not be negative, got {value}")
+        elif name == "betas":
+            if len(value) != 2 or not all(0 <= b < 1 for b in value):
+                raise ValueError(f"betas must be two numbers from 0 to below 1, got {value}")
+        elif name == "rho":
+            if not 0 <= value <= 1:
+                raise ValueError(f"rho must be from 0 to 1, got {value}")
+        elif name in ("momentum", "weight_decay", "eps", "lr_decay", "alpha") and not value >= 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
 
 
 class Scalars:
