@@ -111,15 +111,20 @@ def conv3d(
     return _conv(x, weight, bias, stride, padding, dilation, groups, 3)
 
 
+def _flat(x: TensorLike, weight: TensorLike, op: str) -> tuple[Tensor, Tensor]:
+    """Signals and their weight as images of height 1 and a flat kernel."""
+    t, w = _images(x, op, 3), as_tensor(weight)
+    if w.ndim != 3:
+        raise ValueError(f"[{op}] expected a weight of three axes, got shape {w.shape}")
+    return t.reshape(*t.shape[:2], 1, t.shape[2]), w.reshape(*w.shape[:2], 1, w.shape[2])
+
+
 def conv1d(
     x: TensorLike, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """(N, C, L) by weight (O, C/groups, K) → (N, O, L')."""
-    t, w = _images(x, "conv1d", 3), as_tensor(weight)
-    if w.ndim != 3:
-        raise ValueError(f"[conv1d] expected a weight of three axes, got shape {w.shape}")
-    image, kernel = t.reshape(t.shape[0], t.shape[1], 1, t.shape[2]), w.reshape(*w.shape[:2], 1, w.shape[2])
+    image, kernel = _flat(x, weight, "conv1d")
     sides = padding if isinstance(padding, str) else (0, single(padding))
     y = conv2d(image, kernel, bias, (1, single(stride)), sides, (1, single(dilation)), groups)
     return y.squeeze(2)
@@ -150,10 +155,7 @@ def conv_transpose1d(
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Tensor:  # fmt: skip
     """(N, C, L) by weight (C, O/groups, K) → (N, O, L')."""
-    t, w = _images(x, "conv_transpose1d", 3), as_tensor(weight)
-    if w.ndim != 3:
-        raise ValueError(f"[conv_transpose1d] expected a weight of three axes, got shape {w.shape}")
-    image, kernel = t.reshape(t.shape[0], t.shape[1], 1, t.shape[2]), w.reshape(*w.shape[:2], 1, w.shape[2])
+    image, kernel = _flat(x, weight, "conv_transpose1d")
     y = conv_transpose2d(
         image, kernel, bias, (1, single(stride)), (0, single(padding)), (0, single(output_padding)), groups,
         (1, single(dilation)),

@@ -121,7 +121,8 @@ def prelu(x: TensorLike, weight: Tensor) -> Tensor:
 
 def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
     t = as_tensor(x)
-    return where(t > 0, t, expm1(where(t > 0, 0.0, t)) * alpha)  # what is not taken stays finite
+    positive = t > 0
+    return where(positive, t, expm1(where(positive, 0.0, t)) * alpha)  # what is not taken stays finite
 
 
 def selu(x: TensorLike) -> Tensor:

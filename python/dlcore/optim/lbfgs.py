@@ -47,13 +47,14 @@ class LBFGS(Optimizer):
         kinds = {p.core.dtype for p in parameters.values()}
         if len(kinds) > 1:
             raise TypeError(f"LBFGS takes parameters of one dtype, got {', '.join(sorted(kinds))}")
+        (dtype,) = kinds
         size, history = builtins.sum(math.prod(p.shape) for p in parameters.values()), self.options["history_size"]
         shapes = {
             "old_stps": (history, size), "old_dirs": (history, size), "ro": (history,), "d": (size,), "t": (),
             "H_diag": (), "prev_flat_grad": (size,), "n_iter": (),
         }  # fmt: skip
         for key, shape in shapes.items():
-            self._make(key, _core.Tensor(kinds.copy().pop(), shape))
+            self._make(key, _core.Tensor(dtype, shape))
 
     def updated(
         self, parameters: Mapping[str, Parameter], gradients: dict[str, Tensor], rates: dict[int, Tensor], step: Tensor

@@ -118,10 +118,7 @@ void forward_few(const ConvShape& s, const float* x, const float* packed, float*
           float* tile = out + j * s.co + panel * kPanel;
           const int64_t cols = min64(kPanel, s.co - panel * kPanel);
           // So short a product waits for the lines it writes: those of the next pixels are asked for now.
-          for (int64_t r = 0; r < rows; ++r) {
-            __builtin_prefetch(tile + (pixels + r) * s.co, 1);
-            __builtin_prefetch(tile + (pixels + r) * s.co + cols - 1, 1);
-          }
+          ask_for_rows(tile + pixels * s.co, s.co, rows, cols);
           run_tile(static_cast<int>(rows), cols, {now, count, s.stride_w * s.ci, 1, kPanel, tile, s.co, first > 0});
         }
       }

@@ -194,10 +194,7 @@ void band_packed(const ConvShape& s, const Sets& sets, const float* x, const flo
         const int64_t width = min64(kPanel, t.j1 - j);
         for (int64_t i = 0; i < parts; ++i) segments[i].b = b_panel + (j - t.j0) * kBandPixels + starts[i] * width;
         const TileArgs tile{segments, parts, 1, in_place ? step : height, width, sums + r * s.co + j, s.co, accumulate};
-        for (int64_t q = 0; j + kPanel < t.j1 && q < height; ++q) {
-          __builtin_prefetch(tile.c + kPanel + q * s.co, 1);
-          __builtin_prefetch(tile.c + 2 * kPanel - 1 + q * s.co, 1);
-        }
+        ask_for_rows(tile.c + kPanel, s.co, height, min64(kPanel, t.j1 - j - kPanel));
         if (width <= W)
           run_single_tile(static_cast<int>(height), static_cast<int>(width), tile);
         else

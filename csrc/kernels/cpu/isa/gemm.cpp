@@ -50,12 +50,6 @@ int64_t cycles(const GemmArgs& g) {
   return g.batch == 1 ? max64(products, g.n * g.k / 7) : products;
 }
 
-// Rows of C that the next tile writes: they lie apart, and a tile would wait for each.
-void ask_for_rows(const float* c, int64_t c_row, int64_t from, int64_t to, int64_t width) {
-  for (int64_t r = from; r < to; ++r)
-    for (int64_t j = 0; j < min64(width, kPanel); j += 16) __builtin_prefetch(c + r * c_row + j, 1);
-}
-
 void add_bias(const GemmArgs& g, const float* bias, float* c, int64_t m, int64_t n) {
   for (int64_t r = 0; r < m; ++r) {
     for (int64_t j = 0; j < n; j += W) {
@@ -113,7 +107,7 @@ void run_part(const GemmArgs& g, const float* a, const float* b, const float* bi
             __builtin_prefetch(next + p * g.ldb + 16, 0, 2);
           }
         }
-        ask_for_rows(c + r0 * g.n + j, g.n, rows, min64(2 * rows, m - r0), width);
+        ask_for_rows(c + (r0 + rows) * g.n + j, g.n, min64(rows, m - r0 - rows), min64(width, kPanel));
         run_tile(static_cast<int>(min64(rows, m - r0)), width,
                  {&segment, 1, g.a_row, g.a_col, b_row, c + r0 * g.n + j, g.n, k0 > 0,
                   bias && k0 + k == g.k ? bias + j : nullptr, g.relu, anew});
@@ -171,21 +165,22 @@ void pack_ready(const GemmArgs& g, float* ready) {
 
 void run_ready(const GemmArgs& g) {
   const int64_t columns = ready_panel(g), panels = ceil_div(g.n, columns), chunks = min64(panels, 32);
-  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles), piece = g.piece();
+  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
   const float* a = g.a + g.a_offset[0];
   parallel_for(chunks, cycles(g), [&](int64_t chunk) {
     const int64_t from = chunk * panels / chunks, to = (chunk + 1) * panels / chunks;
     for (int64_t panel = from; panel < to; ++panel) {
       const int64_t j = panel * columns;
       for (int64_t r0 = 0; r0 < g.m; r0 += rows) {
-        ask_for_rows(g.c + r0 * g.n + j, g.n, rows, min64(2 * rows, g.m - r0), min64(columns, g.n - j));
-        for (int64_t k0 = 0; k0 < g.k; k0 += piece) {
-          const int64_t k = min64(piece, g.k - k0);
-          const Segment segment{a + r0 * g.a_row + k0 * g.a_col, g.ready + j * g.k + k0 * columns, k};
-          run_tile(static_cast<int>(min64(rows, g.m - r0)), min64(columns, g.n - j),
-                   {&segment, 1, g.a_row, g.a_col, columns, g.c + r0 * g.n + j, g.n, k0 > 0,
-                    k0 + k == g.k ? bias_at(g, j) : nullptr, g.relu, true});
-        }
+        const int64_t cols = min64(columns, g.n - j);
+        float* c = g.c + r0 * g.n + j;
+        ask_for_rows(c + rows * g.n, g.n, min64(rows, g.m - r0 - rows), min64(cols, kPanel));
+        for_pieces(g.k, g.piece(), [&](int64_t k0, int64_t end) {
+          const Segment segment{a + r0 * g.a_row + k0 * g.a_col, g.ready + j * g.k + k0 * columns, end - k0};
+          run_tile(static_cast<int>(min64(rows, g.m - r0)), cols,
+                   {&segment, 1, g.a_row, g.a_col, columns, c, g.n, k0 > 0, end == g.k ? bias_at(g, j) : nullptr,
+                    g.relu, true});
+        });
       }
     }
     finish(g, g.c + from * columns, g.m, min64(g.n, to * columns) - from * columns);

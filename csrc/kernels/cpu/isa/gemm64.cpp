@@ -110,19 +110,16 @@ size_t workspace(const GemmArgs& g) {
 
 void multiply_in_place(const GemmArgs& g, const double* a, const double* b, double* c) {
   parallel_for(ceil_div(g.n, kPanel64), g.m * g.n * g.k / WD, [&](int64_t panel) {
-    const int64_t j = panel * kPanel64, piece = chain_length(g.k);
-    int64_t k0 = 0;
-    do {
-      run_tile64(
-          static_cast<int>(g.m), g.n - j,
-          {a + k0 * g.a_col, g.a_row, g.a_col, b + k0 * g.ldb + j, g.ldb, min64(piece, g.k - k0), c + j, g.n, k0 > 0});
-      k0 += piece;
-    } while (k0 < g.k);
+    const int64_t j = panel * kPanel64;
+    for_pieces(g.k, g.piece(), [&](int64_t k0, int64_t end) {
+      run_tile64(static_cast<int>(g.m), g.n - j,
+                 {a + k0 * g.a_col, g.a_row, g.a_col, b + k0 * g.ldb + j, g.ldb, end - k0, c + j, g.n, k0 > 0});
+    });
   });
 }
 
 void multiply(const GemmArgs& g, const double* a, const double* b, double* c, double* packed) {
-  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles), block_k = chain_length(g.k);
+  const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles), block_k = g.piece();
   const int64_t tiles_a_chunk = ceil_div(tiles, 32);
   for (int64_t n0 = 0; n0 < g.n; n0 += kBlockN64) {
     const int64_t n = min64(kBlockN64, g.n - n0);

@@ -98,11 +98,7 @@ void stretch(const FewRowsArgs& g, int64_t j, int64_t cols, int64_t p, int64_t e
 
 template <int R, int Groups>
 void stretches(const FewRowsArgs& g, int64_t j, int64_t cols) {
-  int64_t p = 0;
-  do {
-    stretch<R, Groups>(g, j, cols, p, min64(g.k, p + g.piece));
-    p += g.piece;
-  } while (p < g.k);
+  for_pieces(g.k, g.piece, [&](int64_t p, int64_t end) DLCORE_LAMBDA { stretch<R, Groups>(g, j, cols, p, end); });
 }
 
 #ifdef DLCORE_WIDE
@@ -171,11 +167,7 @@ void staged(const FewRowsArgs& g, int64_t j, int64_t first, int64_t end) {
 
 template <int R, int G>
 void staged(const FewRowsArgs& g, int64_t j) {
-  int64_t p = 0;
-  do {
-    staged<R, G>(g, j, p, min64(g.k, p + g.piece));
-    p += g.piece;
-  } while (p < g.k);
+  for_pieces(g.k, g.piece, [&](int64_t p, int64_t end) DLCORE_LAMBDA { staged<R, G>(g, j, p, end); });
 }
 
 template <int R>
@@ -232,19 +224,16 @@ void by_rows(const FewRowsArgs& g) {
           j, [&](const float* at) DLCORE_LAMBDA { return load_partial(at, rest); },
           [&](float* at, VF v) DLCORE_LAMBDA { store_partial(at, v, rest); });
   };
-  int64_t first = 0;
-  do {
+  for_pieces(g.k, g.piece, [&](int64_t first, int64_t end) DLCORE_LAMBDA {
     if (first > 0) to = chains, to_row = g.cols;
     for (int r = 0; r < R; ++r)
       for (int64_t j = 0; j < g.cols; ++j) to[r * to_row + j] = 0.0f;
-    const int64_t end = min64(g.k, first + g.piece);
     int64_t p = first;
     for (; p + kRows <= end; p += kRows) pass(p, Constant<kRows>());
     for (; p < end; ++p) pass(p, Constant<1>());
     for (int r = 0; first > 0 && r < R; ++r)
       for (int64_t j = 0; j < g.cols; ++j) g.c[r * g.c_row + j] += chains[r * to_row + j];
-    first += g.piece;
-  } while (first < g.k);
+  });
 }
 
 }  // namespace

@@ -12,6 +12,22 @@ inline int64_t even(int64_t total, int64_t limit) {
   return total <= limit ? total : ceil_div(total, ceil_div(total, limit));
 }
 
+// body(k0, end) for each piece of k, and for the empty one of k = 0.
+template <class F>
+DLCORE_INLINE void for_pieces(int64_t k, int64_t piece, F&& body) {
+  int64_t k0 = 0;
+  do {
+    body(k0, min64(k, k0 + piece));
+    k0 += piece;
+  } while (k0 < k);
+}
+
+// Rows of C that are written next: they lie apart, and what writes them would wait for each.
+DLCORE_INLINE void ask_for_rows(const float* c, int64_t c_row, int64_t rows, int64_t cols) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t j = 0; j < cols; j += 16) __builtin_prefetch(c + r * c_row + j, 1);
+}
+
 #ifdef DLCORE_WIDE
 inline constexpr int kTileRows = 14;  // 28 accumulators, 2 vectors of B, 1 element of A: 31 of 32 registers
 #else

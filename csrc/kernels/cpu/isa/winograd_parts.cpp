@@ -125,6 +125,18 @@ DLCORE_INLINE void transform_pixels(const P& pixels, int64_t channels, int64_t a
   }
 }
 
+// The tile of an image of (h, w, channels) whose corner is (top, left).
+template <int Rows, int Cols, int Known, class T>
+DLCORE_INLINE void transform_tile(const WinogradShape& s, const float* image, int64_t h, int64_t w, int64_t channels,
+                                  int64_t top, int64_t left, int64_t ahead, float* v, int64_t point_stride,
+                                  T transform) {
+  Pixels<Rows, Cols> pixels;
+  if (find_pixels(s, image, h, w, channels, top, left, pixels))
+    transform_pixels<Known, true>(pixels, channels, ahead, v, point_stride, transform);
+  else
+    transform_pixels<Known, false>(pixels, channels, ahead, v, point_stride, transform);
+}
+
 template <class F>
 struct InputTile {
   static constexpr int kPoints = F::kPoints;
@@ -149,7 +161,6 @@ TilePosition tile_position(const WinogradShape& s, int64_t tile) { return Walk(s
 template <class F>
 void transform_inputs(const WinogradShape& s, const float* in, int64_t first, int64_t count, float* v,
                       int64_t point_stride) {
-  constexpr int kCols = F::W::P, kKnown = F::W::R - 1;
   Walk walk(s, first);
   for (; count > 0; --count, walk.step()) {
     const TilePosition t = walk.here();
@@ -158,14 +169,9 @@ void transform_inputs(const WinogradShape& s, const float* in, int64_t first, in
     for (int64_t tap = 0; tap < s.kd; ++tap, v += s.ci) {
       const int64_t slice = front + tap * s.dilation_d;
       const bool there = slice >= 0 && slice < s.d;
-      Pixels<F::H::P, kCols> pixels;
-      const bool whole =
-          find_pixels<F::H::P, kCols>(s, in + (image * s.d + (there ? slice : 0)) * s.h * s.w * s.ci, there ? s.h : 0,
-                                      s.w, s.ci, t.top - s.pad_top, t.left - s.pad_left, pixels);
-      if (whole)
-        transform_pixels<kKnown, true>(pixels, s.ci, ahead, v, point_stride, InputTile<F>());
-      else
-        transform_pixels<kKnown, false>(pixels, s.ci, ahead, v, point_stride, InputTile<F>());
+      transform_tile<F::H::P, F::W::P, F::W::R - 1>(s, in + (image * s.d + (there ? slice : 0)) * s.h * s.w * s.ci,
+                                                    there ? s.h : 0, s.w, s.ci, t.top - s.pad_top, t.left - s.pad_left,
+                                                    ahead, v, point_stride, InputTile<F>());
     }
   }
 }
@@ -176,14 +182,8 @@ void transform_gradients(const WinogradShape& s, const float* dout, int64_t firs
   Walk walk(s, first);
   for (; count > 0; --count, walk.step(), v += s.co) {
     const TilePosition t = walk.here();
-    Pixels<F::H::M, F::W::M> pixels;
-    const bool whole =
-        find_pixels<F::H::M, F::W::M>(s, dout + t.slice * s.oh * s.ow * s.co, s.oh, s.ow, s.co, t.top, t.left, pixels);
-    const int64_t ahead = step_ahead<F>(s, t, s.ow) * s.co;
-    if (whole)
-      transform_pixels<0, true>(pixels, s.co, ahead, v, point_stride, GradientTile<F>());
-    else
-      transform_pixels<0, false>(pixels, s.co, ahead, v, point_stride, GradientTile<F>());
+    transform_tile<F::H::M, F::W::M, 0>(s, dout + t.slice * s.oh * s.ow * s.co, s.oh, s.ow, s.co, t.top, t.left,
+                                        step_ahead<F>(s, t, s.ow) * s.co, v, point_stride, GradientTile<F>());
   }
 }
 

@@ -31,13 +31,6 @@ DLCORE_INLINE void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& b
 }
 
 DLCORE_INLINE VF load_some(const float* p, int n) { return n == W ? load(p) : load_partial(p, n); }
-DLCORE_INLINE void store_some(float* p, VF v, int n) {
-  if (n == W)
-    store(p, v);
-  else
-    store_partial(p, v, n);
-}
-
 // v[tile][point·point_stride + channel] of `count` input tiles from `first` on, all s.depth() channels of their
 // products.
 template <class F>

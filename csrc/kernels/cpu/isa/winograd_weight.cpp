@@ -56,14 +56,13 @@ struct Patches {
 // Some of the sums at one point: rows [first, first + count) of co, columns [column, column + cols) of the depth.
 struct Patch {
   int64_t first, count, column, cols;
-  float* sums;  // [count][row]
-  int64_t row;
+  float* sums;  // [count][cols]
 };
 
 // sums[co][depth] (+)= d[tile][co]ᵀ v[tile][depth].
 void multiply(const WinogradShape& s, const float* v, const float* d, const Patch& p, int64_t tiles, bool accumulate) {
   const int64_t depth = s.depth();
-  if (kPacked && p.row == p.cols) {
+  if (kPacked) {
     GemmArgs product;
     product.m = s.co - p.first, product.n = p.cols, product.ldb = depth, product.k = tiles;
     product.a_row = 1, product.a_col = s.co;
@@ -75,7 +74,7 @@ void multiply(const WinogradShape& s, const float* v, const float* d, const Patc
     for (int64_t r = 0; r < p.count; r += kTileRows) {
       const Segment segment{d + p.first + r, v + p.column + c, tiles};
       run_tile(static_cast<int>(min64(kTileRows, p.count - r)), min64(kPanel, p.cols - c),
-               {&segment, 1, 1, s.co, depth, p.sums + r * p.row + c, p.row, accumulate});
+               {&segment, 1, 1, s.co, depth, p.sums + r * p.cols + c, p.cols, accumulate});
     }
   }
 }
@@ -134,14 +133,10 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
     const int64_t stretches = ceil_div(s.co, kRowChunk), products = F::kPoints * count * s.depth() * s.co / 32;
     if (patches.used) {
       in_slots(patches.slots, patches.count, products, [&](int64_t slot, int64_t patch) {
-        Patch p{patch / patches.across * kRowChunk,
-                kRowChunk,
-                patch % patches.across * kPatchColumns,
-                kPatchColumns,
-                nullptr,
-                0};
+        Patch p{patch / patches.across * kRowChunk, kRowChunk, patch % patches.across * kPatchColumns, kPatchColumns,
+                nullptr};
         p.count = min64(p.count, s.co - p.first);
-        p.row = p.cols = min64(p.cols, s.depth() - p.column);
+        p.cols = min64(p.cols, s.depth() - p.column);
         const int64_t point_stride = kRowChunk * kPatchColumns;
         float* own = sums + slot * F::kPoints * point_stride;
         for (int64_t point = 0; point < F::kPoints; ++point) {
@@ -149,14 +144,14 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
           multiply(s, v + point * z.v_point, d + point * z.d_point, p, count, false);
         }
         for (int64_t r = 0; r < p.count; ++r)
-          finish<F>(s, own + r * p.row, point_stride, p.first + r, p.column, p.cols, dw);
+          finish<F>(s, own + r * p.cols, point_stride, p.first + r, p.column, p.cols, dw);
       });
       return;
     }
     parallel_for(F::kPoints * stretches, products, [&](int64_t chunk) {
       const int64_t point = chunk / stretches, row = chunk % stretches * kRowChunk, depth = s.depth();
       multiply(s, v + point * z.v_point, d + point * z.d_point,
-               {row, min64(kRowChunk, s.co - row), 0, depth, sums + (point * s.co + row) * depth, depth}, count, b > 0);
+               {row, min64(kRowChunk, s.co - row), 0, depth, sums + (point * s.co + row) * depth}, count, b > 0);
     });
   }
   const int64_t depth = s.depth(), point_stride = s.co * depth;
