@@ -140,7 +140,8 @@ CONVS = [
 ]  # fmt: skip
 
 
-WINOGRAD = {3: "winograd4", 5: "winograd2"}  # by the size of the kernel
+# By the size of the kernel and the stride, as the pass `select` has it.
+WINOGRAD = {(3, 1): "winograd4", (5, 1): "winograd2", (3, 2): "winograd4", (4, 2): "winograd4"}
 
 
 def conv() -> Iterator[Case]:
@@ -153,9 +154,9 @@ def conv() -> Iterator[Case]:
         }  # fmt: skip
         work = 2.0 * n * out * out * co * (ci // groups) * k * k
         variants = [("direct", attrs)]
-        if k in WINOGRAD and stride == groups == 1 and ci >= 16:  # as the pass `select` has it
-            variants.append(("winograd", {**attrs, "algorithm": WINOGRAD[k]}))
-            if k == 3 and dilation == 1:
+        if (k, stride) in WINOGRAD and groups == 1 and ci >= 16:
+            variants.append(("winograd", {**attrs, "algorithm": WINOGRAD[k, stride]}))
+            if k == 3 and stride == dilation == 1:
                 variants.append(("winograd 2x2", {**attrs, "algorithm": "winograd2"}))
         options = {"stride": stride, "padding": pad, "dilation": dilation, "groups": groups}
         for label, own in variants:
@@ -247,8 +248,8 @@ def conv_1d_3d() -> Iterator[Case]:
                 peers["onnxruntime"] = onnx_conv(x, w, stride, pad, dilation, 1)
             more: dict[str, Any] = {**attrs, **extra}
             yield Case("conv", f"{name} {direction}, direct", op + suffix, arrays, more, flops=work, peers=peers)
-            if k in WINOGRAD and stride == 1 and ci >= 16:
-                more = more | {"algorithm": WINOGRAD[k]}
+            if (k, stride) in WINOGRAD and stride == 1 and ci >= 16:
+                more = more | {"algorithm": WINOGRAD[k, stride]}
                 yield Case("conv", f"{name} {direction}, winograd", op + suffix, arrays, more, flops=work, peers=peers)
 
 

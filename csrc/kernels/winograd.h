@@ -3,9 +3,10 @@
 // F(2x2, 3x3), which rounds about as the direct sum does, 16 instead of 36. Lavin and Gray, "Fast algorithms for
 // convolutional neural networks" (CVPR 2016). Six points are 0, ±√½, ±√2, ∞ instead of the textbook 0, ±1, ±2, ∞: the
 // transforms then hold no large numbers and the rounding error is several times smaller (Alam et al., "Winograd
-// convolution for deep neural networks: efficient point selection", 2022); four are 0, ±1, ∞. The inputs' transform
-// depends on the points alone, and that of the outputs, the filter and their gradients are values of a polynomial at
-// the points, or the transpose of that.
+// convolution for deep neural networks: efficient point selection", 2022); four are 0, ±1, ∞, and five, for F(4x4,
+// 2x2), ±½, ±3/2, ∞: of the sets tried the one that rounds as the six do. The inputs' transform depends on the points
+// alone, and that of the outputs, the filter and their gradients are values of a polynomial at the points, or the
+// transpose of that.
 // Templates over an arithmetic A with a value type A::V, A::fma(a, b, c) and A::number(x): vectors in cpu/, floats in
 // ref/, so that both round alike.
 #pragma once
@@ -142,11 +143,55 @@ struct Transforms<A, Axis<2, 3>> {
   }
 };
 
-// Both axes of a form; tiles are row by row.
-template <class Height, class Width>
+template <class A>
+struct Transforms<A, Axis<4, 2>> {
+  using V = typename A::V;
+  static inline __attribute__((always_inline)) void input(const V* d, V* t) {
+    const V even1 = A::fma(A::number(-2.25f), d[0], d[2]), odd1 = A::fma(A::number(-2.25f), d[1], d[3]);
+    const V even2 = A::fma(A::number(-0.25f), d[0], d[2]), odd2 = A::fma(A::number(-0.25f), d[1], d[3]);
+    t[0] = A::fma(A::number(0.5f), even1, odd1);
+    t[1] = A::fma(A::number(-0.5f), even1, odd1);
+    t[2] = A::fma(A::number(1.5f), even2, odd2);
+    t[3] = A::fma(A::number(-1.5f), even2, odd2);
+    t[4] = A::fma(A::number(-2.5f), d[2], A::fma(A::number(0.5625f), d[0], d[4]));
+  }
+  static inline __attribute__((always_inline)) void output(const V* m, V* y) {
+    const V s1 = m[0] + m[1], d1 = m[0] - m[1], s2 = m[2] + m[3], d2 = m[2] - m[3];
+    y[0] = s1 + s2;
+    y[1] = A::fma(A::number(1.5f), d2, A::number(0.5f) * d1);
+    y[2] = A::fma(A::number(2.25f), s2, A::number(0.25f) * s1);
+    y[3] = A::fma(A::number(3.375f), d2, A::fma(A::number(0.125f), d1, m[4]));
+  }
+  static inline __attribute__((always_inline)) void filter(const V* g, V* u) {
+    const V half = A::number(0.5f), even1 = half * g[0], even2 = A::number(1.0f / 6.0f) * g[0];
+    u[0] = A::fma(A::number(-0.25f), g[1], -even1);
+    u[1] = A::fma(A::number(-0.25f), g[1], even1);
+    u[2] = A::fma(A::number(0.25f), g[1], even2);
+    u[3] = A::fma(A::number(0.25f), g[1], -even2);
+    u[4] = g[1];
+  }
+  static inline __attribute__((always_inline)) void gradient(const V* y, V* v) {
+    const V even1 = A::fma(A::number(0.25f), y[2], y[0]), even2 = A::fma(A::number(2.25f), y[2], y[0]);
+    const V odd1 = A::fma(A::number(0.25f), y[3], y[1]), odd2 = A::fma(A::number(2.25f), y[3], y[1]);
+    v[0] = A::fma(A::number(0.5f), odd1, even1);
+    v[1] = A::fma(A::number(-0.5f), odd1, even1);
+    v[2] = A::fma(A::number(1.5f), odd2, even2);
+    v[3] = A::fma(A::number(-1.5f), odd2, even2);
+    v[4] = y[3];
+  }
+  static inline __attribute__((always_inline)) void filter_gradient(const V* u, V* g) {
+    const V quarter = A::number(0.25f);
+    g[0] = A::fma(A::number(1.0f / 6.0f), u[2] - u[3], A::number(-0.5f) * (u[0] - u[1]));
+    g[1] = A::fma(quarter, u[2] + u[3], A::fma(-quarter, u[0] + u[1], u[4]));
+  }
+};
+
+// Both axes of a form; tiles are row by row. Step: the taps are every second of the kernel's.
+template <class Height, class Width, int Step = 1>
 struct Form {
   using H = Height;
   using W = Width;
+  static constexpr int kStep = Step;
   static constexpr int kPoints = H::P * W::P, kOutputs = H::M * W::M, kTaps = H::R * W::R;
 };
 

@@ -22,22 +22,56 @@ inline WinogradShape winograd_shape(const KernelSpec& spec, const ConvShape& s) 
 #define DLCORE_FORM(F) {winograd::F::H::M, winograd::F::W::M, winograd::F::H::R, winograd::F::W::R},
   constexpr Known kForms[kWinogradForms] = {DLCORE_WINOGRAD_FORMS(DLCORE_FORM)};
 #undef DLCORE_FORM
-  const int64_t tile = spec.attrs.text_or("algorithm", "direct") == "winograd4" ? 4 : 2;
+  const int64_t tile = spec.attrs.text_or("algorithm", "direct") == "winograd4" ? 4 : 2, step = s.stride_w;
+  const int64_t taps_h = (s.kh + step - 1) / step, taps_w = (s.kw + step - 1) / step;  // of the first phase
   int form = 0;
   while (form < kWinogradForms &&
-         !(kForms[form].tile_w == tile && kForms[form].taps_h == s.kh && kForms[form].taps_w == s.kw))
+         !(kForms[form].tile_w == tile && kForms[form].taps_h == taps_h && kForms[form].taps_w == taps_w))
     ++form;
-  DLCORE_CHECK(form < kWinogradForms && s.groups == 1 && s.stride_d == 1 && s.stride_h == 1 && s.stride_w == 1, Value,
-               "[", spec.op, "] Winograd's algorithm has no form for this kernel, or stride and groups are not 1");
-  const Known& known = kForms[form];
-  const int64_t reach_h = (s.kh - 1) * s.dilation_h, reach_w = (s.kw - 1) * s.dilation_w;
-  WinogradShape shape{s.n,          s.h,        s.w,          s.oh,         s.ow,         s.ci,         s.co,
-                      s.pad_top,    s.pad_left, known.tile_h, known.tile_w, known.taps_h, known.taps_w, s.dilation_h,
-                      s.dilation_w, form,       s.d,          s.od,         s.kd,         s.pad_front,  s.dilation_d};
-  if (is_of_input(spec)) {
-    shape.d = s.od, shape.h = s.oh, shape.w = s.ow, shape.od = s.d, shape.oh = s.h, shape.ow = s.w;
+  const bool plain = step == 1 && s.stride_h == 1 && s.stride_d == 1;
+  const bool phases = step == 2 && s.stride_h == 2 && s.kd == 1 && s.dilation_h == 1 && s.dilation_w == 1;
+  DLCORE_CHECK(form < kWinogradForms && s.groups == 1 && (plain || phases), Value, "[", spec.op,
+               "] Winograd's algorithm has no form for this kernel and stride, or groups are not 1");
+  const bool of_input = is_of_input(spec);
+  WinogradShape shape{.n = s.n,
+                      .h = s.h,
+                      .w = s.w,
+                      .ci = s.ci,
+                      .co = s.co,
+                      .out_h = s.oh,
+                      .out_w = s.ow,
+                      .oh = s.oh,
+                      .ow = s.ow,
+                      .kernel_h = s.kh,
+                      .kernel_w = s.kw,
+                      .tile_h = kForms[form].tile_h,
+                      .tile_w = kForms[form].tile_w,
+                      .dilation_h = s.dilation_h,
+                      .dilation_w = s.dilation_w,
+                      .form = form,
+                      .d = s.d,
+                      .od = s.od,
+                      .kd = s.kd,
+                      .pad_front = s.pad_front,
+                      .dilation_d = s.dilation_d,
+                      .step_in = of_input ? 1 : step,
+                      .step_out = of_input ? step : 1,
+                      .pad_top = {s.pad_top, s.pad_top - 1},
+                      .pad_left = {s.pad_left, s.pad_left - 1}};
+  if (of_input) {
+    shape.d = s.od, shape.h = s.oh, shape.w = s.ow, shape.od = s.d, shape.out_h = s.h, shape.out_w = s.w;
+    shape.oh = (s.h + step - 1) / step, shape.ow = (s.w + step - 1) / step;
     shape.ci = s.co, shape.co = s.ci, shape.pad_front = (s.kd - 1) * s.dilation_d - s.pad_front;
-    shape.pad_top = reach_h - s.pad_top, shape.pad_left = reach_w - s.pad_left;
+    // Pixel step·j + phase - pad sees the taps phase + step·t from gradients j - t·dilation: the first from j = begin.
+    const auto turn = [&](int64_t taps, int64_t pad, int64_t dilation, int64_t* reach, int64_t* first) {
+      for (int64_t phase = 0; phase < step; ++phase) {
+        const int64_t begin = (pad - phase + step - 1) / step, of_phase = (taps - phase + step - 1) / step;
+        reach[phase] = (of_phase - 1) * dilation - begin;
+        first[phase] = step * begin + phase - pad;
+      }
+    };
+    turn(s.kh, s.pad_top, s.dilation_h, shape.pad_top, shape.top);
+    turn(s.kw, s.pad_left, s.dilation_w, shape.pad_left, shape.left);
   }
   return shape;
 }

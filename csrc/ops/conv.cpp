@@ -46,17 +46,21 @@ struct Conv {
 };
 
 // Winograd's algorithm exists for kernels moved one pixel at a time: winograd4 of three taps along the last two axes or
-// along the last one, winograd2 of three along both, or of five. The depth is summed over as it is.
+// along the last one, winograd2 of three along both, or of five. The depth is summed over as it is. Moved by two pixels
+// of an image, winograd4 of three or four taps along both axes.
 void check_algorithm(Call& c, const Conv& conv) {
   if (conv.algorithm == "direct") return;
-  const IntList &all = conv.window.kernel, one(all.size(), 1);
+  const IntList &all = conv.window.kernel, &stride = conv.window.stride, one(all.size(), 1);
   const int64_t height = all[all.size() - 2], width = all.back();
   const bool row = height == 1 && (width == 3 || width == 5), square = height == width;
   const bool known = conv.algorithm == "winograd4" ? width == 3 && (row || square)
                                                    : (square && (width == 3 || width == 5)) || (row && width == 5);
-  c.check(known && conv.window.stride == one && conv.groups == 1, "the algorithm ", conv.algorithm,
-          " needs stride and groups 1 and a kernel whose height and width are ",
-          conv.algorithm == "winograd4" ? "3x3 or 1x3" : "3x3, 5x5 or 1x5");
+  const bool by_two = conv.algorithm == "winograd4" && stride == IntList{2, 2} && conv.window.dilation == one &&
+                      square && (width == 3 || width == 4);
+  c.check(((known && stride == one) || by_two) && conv.groups == 1, "the algorithm ", conv.algorithm,
+          " needs groups 1, stride 1 and a kernel whose height and width are ",
+          conv.algorithm == "winograd4" ? "3x3 or 1x3, or for images without dilation stride 2 and 3x3 or 4x4"
+                                        : "3x3, 5x5 or 1x5");
 }
 
 // Reads what the three ops share; the kernel size is filled in by the caller.

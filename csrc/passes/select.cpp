@@ -36,12 +36,29 @@ bool winograd_pays(const Shape& x, const Shape& y, int64_t kernel_height, const 
          seen(y[w], dilation[w - 1]) >= 4;  // else half a tile is outside
 }
 
+// With stride 2, F(4x4, 2x2) of each phase: along an axis 9 products for 4 outputs of 3 taps instead of 12, or 10 of 4
+// taps instead of 16. That is 0.56 or 0.39 of the products, where no tile hangs over the border. From 0.65 on the
+// transforms take what is saved (7 or 14 outputs of 3 taps: 0.73, which still pays for the gradient of the weights),
+// and so they do below 16 by 32 channels.
+bool phases_pay(const Shape& x, const Shape& y, const Shape& kernel, const Attrs& attrs, bool of_weight) {
+  const int64_t taps = kernel.back();
+  if (y.size() != 4 || kernel[2] != taps || (taps != 3 && taps != 4)) return false;
+  if (attrs.ints("stride") != IntList{2, 2} || attrs.ints("dilation") != IntList{1, 1}) return false;
+  const auto share = [&](int64_t outputs) {  // of the products along an axis
+    const auto tiles = static_cast<double>((outputs + 3) / 4), all = static_cast<double>(taps * outputs);
+    return tiles * (taps == 3 ? 9 : 10) / all;
+  };
+  return attrs.integer("groups") == 1 && x[3] >= 16 && y[3] >= 16 && (x[3] >= 32 || y[3] >= 32) && y[1] > 0 &&
+         y[2] > 0 && share(y[1]) * share(y[2]) < (of_weight ? 0.74 : 0.65);
+}
+
 // One image alone is so few tiles that reading the transformed weights, 36/9 or 16/9 of the memory of the weights
 // themselves, takes longer than the products: of one tile the direct products, and of four, by weights of more than a
-// few megabytes, the smaller form is faster.
-std::string alone(const Shape& x, const Shape& y, const std::string& form) {
+// few megabytes, the smaller form is faster. With stride 2 it is 100/9 or 100/16.
+std::string alone(const Shape& x, const Shape& y, const std::string& form, bool phases) {
   const auto at_most = [&](int64_t size) { return y.size() == 4 && y[1] <= size && y[2] <= size; };
-  if (at_most(4)) return "direct";
+  if (at_most(phases ? 8 : 4)) return "direct";
+  if (phases) return form;
   return form == "winograd4" && y[1] > 1 && at_most(8) && 36 * x[3] * y[3] >= 1 << 20 ? "winograd2" : form;
 }
 
@@ -62,9 +79,10 @@ Graph select_algorithms(const Graph& graph, bool latency) {
     const Shape& y = g.shape(forward ? n.outputs[0] : n.inputs[weight ? 1 : 0]);
     const Shape& w = g.shape(weight ? n.outputs[0] : n.inputs[1]);
     const int64_t height = w[w.size() - 2];
-    if (!winograd_pays(x, y, height, n.attrs)) continue;
-    const std::string form = winograd_form(height, w.back(), g_precise);
-    n.attrs.set("algorithm", latency ? alone(x, y, form) : form);
+    const bool phases = phases_pay(x, y, w, n.attrs, weight);
+    if (!phases && !winograd_pays(x, y, height, n.attrs)) continue;
+    const std::string form = !phases ? winograd_form(height, w.back(), g_precise) : g_precise ? "direct" : "winograd4";
+    n.attrs.set("algorithm", latency ? alone(x, y, form, phases) : form);
   }
   return g;
 }

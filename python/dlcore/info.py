@@ -38,9 +38,9 @@ def set_precision(name: str) -> None:
     """How convolutions in float32 round, in what is traced or frozen from here on.
 
     "fast" (the default): Winograd's F(4×4, 3×3) where it pays, two to three times as fast, with an error near 3e-6 of
-    the largest output, and its forms for 5×5 kernels, for signals and, slice by slice, for 3-d kernels. "precise":
-    F(2×2, 3×3), near 5e-7 as direct sums are, at two thirds of the speed, and direct sums for other kernels. A program
-    file keeps what it was frozen with.
+    the largest output, and its forms for 5×5 kernels, for 3×3 and 4×4 with stride 2, for signals and, slice by slice,
+    for 3-d kernels. "precise": F(2×2, 3×3), near 5e-7 as direct sums are, at two thirds of the speed, and direct sums
+    for other kernels. A program file keeps what it was frozen with.
     """
     if name not in ("fast", "precise"):
         raise ValueError(f"precision should be 'fast' or 'precise', got {name!r}")

@@ -26,6 +26,8 @@ CASES = {
     "depthwise": ((2, 9, 8, 24), (24, 1, 3, 3), conv(24)),
     "winograd": ((2, 9, 8, 20), (24, 20, 3, 3), conv(algorithm="winograd4")),
     "winograd 2x2": ((2, 9, 8, 20), (24, 20, 3, 3), conv(algorithm="winograd2")),
+    "winograd stride 2": ((2, 9, 8, 20), (24, 20, 3, 3), conv(algorithm="winograd4", stride=[2, 2])),
+    "winograd 4x4 stride 2": ((2, 9, 8, 20), (24, 20, 4, 4), conv(algorithm="winograd4", stride=[2, 2])),
     "product": ((7, 40), (40, 33), ("matmul", {"transpose_a": 0, "transpose_b": 0})),
     "product, transposed": ((7, 40), (33, 40), ("matmul", {"transpose_a": 0, "transpose_b": 1})),
     "row": ((1, 400), (330, 400), ("matmul", {"transpose_a": 0, "transpose_b": 1})),

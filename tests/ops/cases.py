@@ -434,6 +434,23 @@ for _n, _c, _h, _w, _o, _pad, _tile, _k, _dil in (
     case("conv2d_backward_data", _y, (_o, _c, *_k), **_more, input_size=[_h, _w])
     case("conv2d_backward_weight", _x, _y, **_more, kernel=list(_k))
 
+# Stride 2 by Winograd's algorithm: phases of unequal size, windows that they share or do not (by the padding's parity
+# and the kernel), all ways of the weights' gradient. n, channels in, height, width, channels out, kernel, padding
+for _n, _c, _h, _w, _o, _k, _pad in (
+    (2, 5, 9, 12, 37, 3, (1, 1, 1, 1)), (1, 16, 8, 8, 16, 3, (1, 1, 1, 1)), (3, 17, 11, 7, 9, 3, (0, 2, 1, 0)),
+    (2, 30, 16, 9, 100, 3, (0, 0, 0, 1)), (13, 16, 16, 16, 20, 3, (2, 1, 1, 2)), (1, 3, 2, 1, 4, 3, (1, 1, 1, 1)),
+    (2, 5, 10, 13, 37, 4, (1, 1, 1, 1)), (13, 16, 16, 15, 18, 4, (1, 2, 0, 1)), (1, 70, 6, 7, 40, 4, (2, 2, 3, 0)),
+):  # fmt: skip
+    _oh, _ow = conv_out(_h, _k, 2, *_pad[:2], 1), conv_out(_w, _k, 2, *_pad[2:], 1)
+    _x, _y = (_n, _h, _w, _c), (_n, _oh, _ow, _o)
+    _more = {
+        "stride": [2, 2], "padding": list(_pad), "dilation": [1, 1], "groups": 1, "layout": "nhwc",
+        "algorithm": "winograd4", "label": f"winograd4-{_k}x{_k}-s2-p{_pad}", "tolerance": 1e-5,
+    }  # fmt: skip
+    case("conv2d", _x, (_o, _c, _k, _k), **_more)
+    case("conv2d_backward_data", _y, (_o, _c, _k, _k), **_more, input_size=[_h, _w])
+    case("conv2d_backward_weight", _x, _y, **_more, kernel=[_k, _k])
+
 # Products with an epilogue: bias, residual, scale, two results. Shapes for each way through the kernels.
 _CODE = "t0=add(x0,x1);t1=mul(t0,x2);t2=add(t1,x3);t3=relu(t2);out t3,t0"
 for _m, _n, _k, _tb in (
@@ -461,6 +478,7 @@ for _n, _c, _h, _w, _o, _k, _groups, _stride, _algorithm in (
     (2, 32, 5, 6, 40, 1, 2, 1, "direct"), (1, 16, 5, 6, 150, 3, 1, 2, "direct"),
     (2, 20, 9, 7, 37, 3, 1, 1, "winograd4"), (9, 16, 16, 18, 20, 3, 1, 1, "winograd4"),
     (2, 20, 9, 7, 37, 3, 1, 1, "winograd2"), (9, 16, 16, 18, 20, 3, 1, 1, "winograd2"),
+    (2, 20, 9, 14, 37, 3, 1, 2, "winograd4"), (13, 16, 16, 18, 20, 3, 1, 2, "winograd4"),
 ):  # fmt: skip
     _pad = _k // 2
     _oh, _ow = ((_s + 2 * _pad - _k) // _stride + 1 for _s in (_h, _w))

@@ -27,31 +27,34 @@ struct Images {
         c(channels_first ? depth * height * width : 1) {}
 };
 
-// Rows x Cols pixels of one channel of a slice, the dilation apart, from (top, left), zeros outside.
+// Rows x Cols pixels of one channel of a slice, step·dilation apart, from (top, left), zeros outside.
 template <int Rows, int Cols>
-void read(const WinogradShape& s, const float* slice, const Images& at, int64_t height, int64_t width, int64_t top,
-          int64_t left, float* to) {
+void read(const WinogradShape& s, int64_t step, const float* slice, const Images& at, int64_t height, int64_t width,
+          int64_t top, int64_t left, float* to) {
   for (int r = 0; r < Rows; ++r)
     for (int q = 0; q < Cols; ++q) {
-      const int64_t y = top + r * s.dilation_h, x = left + q * s.dilation_w;
+      const int64_t y = top + r * step * s.dilation_h, x = left + q * step * s.dilation_w;
       to[r * Cols + q] = y >= 0 && y < height && x >= 0 && x < width ? slice[y * at.h + x * at.w] : 0.0f;
     }
 }
 
-// u[point][kd][ci][co]
+// u[point][kd][phase][ci][co] of a phase of the outputs.
 template <class F>
-std::vector<float> filters(const WinogradShape& s, const float* weights, bool rotated) {
+std::vector<float> filters(const WinogradShape& s, const float* weights, bool rotated, WinogradPhase of_out) {
   std::vector<float> u(static_cast<size_t>(F::kPoints * s.depth() * s.co));
-  for (int64_t t = 0; t < s.kd; ++t)
-    for (int64_t i = 0; i < s.ci; ++i)
-      for (int64_t o = 0; o < s.co; ++o) {
-        const float* w =
-            weights + ((rotated ? i * s.co + o : o * s.ci + i) * s.kd + (rotated ? s.kd - 1 - t : t)) * F::kTaps;
-        float g[F::kTaps], out[F::kPoints];
-        for (int k = 0; k < F::kTaps; ++k) g[k] = w[rotated ? F::kTaps - 1 - k : k];
-        winograd::filter_tile<Arithmetic, F>(g, out);
-        for (int k = 0; k < F::kPoints; ++k) u[static_cast<size_t>(((k * s.kd + t) * s.ci + i) * s.co + o)] = out[k];
-      }
+  for (int64_t row = 0; row < s.depth(); ++row) {
+    const int64_t t = row / s.ci / s.in_phases(), f = row / s.ci % s.in_phases(), i = row % s.ci;
+    int64_t taps[F::kTaps];
+    s.find_taps<F>(s.step_out == 2 ? of_out : s.phase(s.step_in, f), rotated, taps);
+    for (int64_t o = 0; o < s.co; ++o) {
+      const float* w = weights + ((rotated ? i * s.co + o : o * s.ci + i) * s.kd + (rotated ? s.kd - 1 - t : t)) *
+                                     s.kernel_h * s.kernel_w;
+      float g[F::kTaps], out[F::kPoints];
+      for (int k = 0; k < F::kTaps; ++k) g[k] = taps[k] < 0 ? 0.0f : w[taps[k]];
+      winograd::filter_tile<Arithmetic, F>(g, out);
+      for (int k = 0; k < F::kPoints; ++k) u[static_cast<size_t>((k * s.depth() + row) * s.co + o)] = out[k];
+    }
+  }
   return u;
 }
 
@@ -67,42 +70,52 @@ void for_each_tile(const WinogradShape& s, Body body) {
             for (int64_t left = w; left < std::min(s.ow, w + s.dilation_w); ++left) body(n, z, top, left);
 }
 
-// v[kd][ci][point] of the tile of inputs that these outputs see.
+// v[kd][phase][ci][point] of the tile of inputs that these outputs see.
 template <class F>
-void inputs(const WinogradShape& s, const float* in, const Images& from, int64_t n, int64_t z, int64_t top,
-            int64_t left, float* v) {
-  for (int64_t t = 0; t < s.kd; ++t) {
+void inputs(const WinogradShape& s, WinogradPhase of_out, const float* in, const Images& from, int64_t n, int64_t z,
+            int64_t top, int64_t left, float* v) {
+  for (int64_t row = 0; row < s.depth(); ++row, v += F::kPoints) {
+    const int64_t t = row / s.ci / s.in_phases(), i = row % s.ci;
+    const WinogradPhase of_in = s.phase(s.step_in, row / s.ci % s.in_phases());
     const int64_t slice = z - s.pad_front + t * s.dilation_d;
     const bool inside = slice >= 0 && slice < s.d;
-    for (int64_t i = 0; i < s.ci; ++i, v += F::kPoints) {
-      float d[F::kPoints];
-      read<F::H::P, F::W::P>(s, in + n * from.n + (inside ? slice : 0) * from.d + i * from.c, from, inside ? s.h : 0,
-                             s.w, top - s.pad_top, left - s.pad_left, d);
-      winograd::input_tile<Arithmetic, F>(d, v);
-    }
+    float d[F::kPoints];
+    read<F::H::P, F::W::P>(s, s.step_in, in + n * from.n + (inside ? slice : 0) * from.d + i * from.c, from,
+                           inside ? s.h : 0, s.w, s.step_in * top - s.pad_top[of_in.h + of_out.h],
+                           s.step_in * left - s.pad_left[of_in.w + of_out.w], d);
+    winograd::input_tile<Arithmetic, F>(d, v);
   }
 }
 
 template <class F>
-void run(const WinogradShape& s, bool channels_first, bool rotated, const float* in, const float* weights, float* out) {
-  const Images from(channels_first, s.d, s.h, s.w, s.ci), to(channels_first, s.od, s.oh, s.ow, s.co);
-  const std::vector<float> u = filters<F>(s, weights, rotated);
-  const int64_t depth = s.depth();
+void run_phase(const WinogradShape& s, WinogradPhase of_out, bool channels_first, bool rotated, const float* in,
+               const float* weights, float* out) {
+  const Images from(channels_first, s.d, s.h, s.w, s.ci), to(channels_first, s.od, s.out_h, s.out_w, s.co);
+  const std::vector<float> u = filters<F>(s, weights, rotated, of_out);
+  const int64_t depth = s.depth(), apart_h = s.step_out * s.dilation_h, apart_w = s.step_out * s.dilation_w;
   std::vector<float> v(static_cast<size_t>(depth * F::kPoints));
   for_each_tile(s, [&](int64_t n, int64_t z, int64_t top, int64_t left) {
-    inputs<F>(s, in, from, n, z, top, left, v.data());
+    inputs<F>(s, of_out, in, from, n, z, top, left, v.data());
     for (int64_t o = 0; o < s.co; ++o) {
       float m[F::kPoints] = {}, y[F::kOutputs];
-      for (int64_t i = 0; i < depth; ++i)
-        for (int k = 0; k < F::kPoints; ++k)
+      for (int k = 0; k < F::kPoints; ++k) {
+        const WinogradShape::Depth rows = s.depth_at<F>(k, of_out);
+        for (int64_t i = rows.from; i < rows.to; ++i)
           m[k] = std::fma(v[static_cast<size_t>(i * F::kPoints + k)],
                           u[static_cast<size_t>((k * depth + i) * s.co + o)], m[k]);
+      }
       winograd::output_tile<Arithmetic, F>(m, y);
-      for (int64_t r = 0, h = top; r < F::H::M && h < s.oh; ++r, h += s.dilation_h)
-        for (int64_t q = 0, w = left; q < F::W::M && w < s.ow; ++q, w += s.dilation_w)
+      for (int64_t r = 0, h = s.step_out * top + s.top[of_out.h]; r < F::H::M && h < s.out_h; ++r, h += apart_h)
+        for (int64_t q = 0, w = s.step_out * left + s.left[of_out.w]; q < F::W::M && w < s.out_w; ++q, w += apart_w)
           out[n * to.n + z * to.d + h * to.h + w * to.w + o * to.c] = y[r * F::W::M + q];
     }
   });
+}
+
+template <class F>
+void run(const WinogradShape& s, bool channels_first, bool rotated, const float* in, const float* weights, float* out) {
+  for (int64_t f = 0; f < s.out_phases(); ++f)
+    run_phase<F>(s, s.phase(s.step_out, f), channels_first, rotated, in, weights, out);
 }
 
 template <class F>
@@ -112,10 +125,10 @@ void run_weight(const WinogradShape& s, bool channels_first, const float* in, co
   std::vector<float> sums(static_cast<size_t>(s.co * depth * F::kPoints), 0.0f);
   std::vector<float> v(static_cast<size_t>(depth * F::kPoints));
   for_each_tile(s, [&](int64_t n, int64_t z, int64_t top, int64_t left) {
-    inputs<F>(s, in, from, n, z, top, left, v.data());
+    inputs<F>(s, {}, in, from, n, z, top, left, v.data());
     for (int64_t o = 0; o < s.co; ++o) {
       float d[F::kOutputs], g[F::kPoints];
-      read<F::H::M, F::W::M>(s, dout + n * to.n + z * to.d + o * to.c, to, s.oh, s.ow, top, left, d);
+      read<F::H::M, F::W::M>(s, 1, dout + n * to.n + z * to.d + o * to.c, to, s.oh, s.ow, top, left, d);
       winograd::gradient_tile<Arithmetic, F>(d, g);
       for (int64_t i = 0; i < depth; ++i) {
         float* sum = sums.data() + (o * depth + i) * F::kPoints;
@@ -125,10 +138,16 @@ void run_weight(const WinogradShape& s, bool channels_first, const float* in, co
     }
   });
   for (int64_t o = 0; o < s.co; ++o)
-    for (int64_t t = 0; t < s.kd; ++t)
-      for (int64_t i = 0; i < s.ci; ++i)
-        winograd::filter_gradient_tile<Arithmetic, F>(sums.data() + ((o * s.kd + t) * s.ci + i) * F::kPoints,
-                                                      dw + ((o * s.ci + i) * s.kd + t) * F::kTaps);
+    for (int64_t row = 0; row < depth; ++row) {
+      const int64_t t = row / s.ci / s.in_phases(), f = row / s.ci % s.in_phases(), i = row % s.ci;
+      int64_t taps[F::kTaps];
+      s.find_taps<F>(s.phase(s.step_in, f), false, taps);
+      float g[F::kTaps];
+      winograd::filter_gradient_tile<Arithmetic, F>(sums.data() + (o * depth + row) * F::kPoints, g);
+      float* to_kernel = dw + ((o * s.ci + i) * s.kd + t) * s.kernel_h * s.kernel_w;
+      for (int k = 0; k < F::kTaps; ++k)
+        if (taps[k] >= 0) to_kernel[taps[k]] = g[k];
+    }
 }
 
 struct Loops {

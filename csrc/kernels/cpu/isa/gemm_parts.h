@@ -42,9 +42,9 @@ void pack_panels(const GemmArgs& g, const float* b, int64_t first, int64_t width
 size_t shared_workspace(const GemmArgs& g);
 void run_shared(const GemmArgs& g);
 
-// Rows [first, first + count) of one product, count <= kTilesABlock · kTileRows, C (+)= A·B by the calling thread
-// alone, both operands packed on the way. g.bias and g.epilogue do not count.
-void run_rows_alone(const GemmArgs& g, int64_t first, int64_t count, bool accumulate);
+// Rows [first, first + count) of one product, count <= kTilesABlock · kTileRows, and the first `cols` of its columns, C
+// (+)= A·B by the calling thread alone, both operands packed on the way. g.bias and g.epilogue do not count.
+void run_rows_alone(const GemmArgs& g, int64_t first, int64_t count, int64_t cols, bool accumulate);
 
 // Few rows by a large B that is not transposed: strips of it packed and used up in the cache, beside all of A.
 size_t strips_workspace(const GemmArgs& g);

@@ -249,14 +249,14 @@ struct Sweep {
 
 }  // namespace
 
-void run_rows_alone(const GemmArgs& g, int64_t first, int64_t count, bool accumulate) {
+void run_rows_alone(const GemmArgs& g, int64_t first, int64_t count, int64_t cols, bool accumulate) {
   float block[kTilesABlock * kTileFloats], panel[kPanel * kDepth];
   const int64_t rows = even(count, kTileRows), block_k = even(g.k, kDepth);
   for (int64_t k0 = 0; k0 < g.k; k0 += block_k) {
     const int64_t k = min64(block_k, g.k - k0);
     pack_rows(g, g.a, first, count, rows, k0, k, kTileFloats, block);
-    for (int64_t j = 0; j < g.n; j += kPanel) {
-      const int64_t n = min64(kPanel, g.n - j);
+    for (int64_t j = 0; j < cols; j += kPanel) {
+      const int64_t n = min64(kPanel, cols - j);
       pack_panels(g, g.b, j, n, k0, k, kPanel, panel);
       const Sweep sweep{g, panel, 0, j, n, k, accumulate || k0 > 0, false};
       sweep.by_panels({block, kTileFloats, 1, rows, count}, g.c + first * g.n + j);

@@ -26,7 +26,8 @@ int64_t block_tiles(const WinogradShape& s) {
 }
 
 static_assert(kChannels == kWide);
-constexpr int64_t kSlots = 8;  // of scratch, so many chunks work side by side
+constexpr int64_t kSlots = 8;         // of scratch, so many chunks work side by side
+constexpr int64_t kPackedTaps = 576;  // of weights that are transformed once: so many on the stack
 
 template <class F>
 struct Job {
@@ -36,27 +37,29 @@ struct Job {
   float* out;
   const Epilogue* epilogue;
   bool rotated;
-  int64_t block, blocks, panels, slots;
-  bool ready;     // the weights stand transformed
-  bool by_panel;  // few tiles: a chunk is a panel of output channels; else a block of tiles
+  int64_t block, blocks, slots;
+  int64_t panels, all_panels;  // of one phase of the outputs, of all
+  bool ready;                  // the weights stand transformed
+  bool by_panel;               // few tiles: a chunk is a panel of output channels of a phase; else a block of tiles
   float *u, *v, *m, *filters;
-  int64_t u_panel, v_point, v_slot, m_slot, filter_slot;  // floats
+  int64_t u_point, u_panel, v_point, v_slot, m_slot, filter_slot;  // floats
 
   Job(const WinogradShape& shape, bool transformed) : s(shape), ready(transformed) {
     block = block_tiles<F>(s);
     blocks = (s.tiles() + block - 1) / block;
     panels = (s.co + kChannels - 1) / kChannels;
+    all_panels = s.out_phases() * panels;
     by_panel = blocks == 1 || (blocks == 2 && panels > 2) || (blocks <= 4 && panels >= 8);
     if (blocks == 2) block = (s.tiles() + 1) / 2;
-    const int64_t chunks = by_panel ? panels : blocks;
-    slots = chunks < kSlots ? chunks : kSlots;
-    u_panel = F::kPoints * s.depth() * kChannels;
-    v_point = block * s.depth() + 16;  // a line more: blocks are often multiples of 4 KB
+    slots = min64(kSlots, by_panel ? all_panels : blocks);
+    u_point = s.depth() * kChannels + 16;  // a line more: else often multiples of 4 KB, so that all points of a
+    v_point = block * s.depth() + 16;      // filter or a tile would share a few lines of a cache
+    u_panel = F::kPoints * u_point;
     v_slot = F::kPoints * v_point;
     m_slot = F::kPoints * block * kChannels;
-    filter_slot = s.depth() * F::kTaps * kChannels;
+    filter_slot = s.kd * s.ci * s.kernel_h * s.kernel_w * kChannels;
   }
-  int64_t u_size() const { return ready ? 0 : u_panel * (by_panel ? slots : panels); }
+  int64_t u_size() const { return ready ? 0 : u_panel * (by_panel ? slots : all_panels); }
   int64_t v_size() const { return v_slot * (by_panel ? blocks : slots); }
   int64_t m_size() const { return m_slot * slots; }
   int64_t filter_size() const { return ready ? 0 : filter_slot * slots; }
@@ -68,30 +71,37 @@ struct Job {
     filters = m + m_size();
   }
 
-  // Panel p of the weights, filters [begin, begin + some) of each (ci, kd), into u[point][kd][ci][32], through
-  // g[some][taps][32].
+  WinogradPhase phase_of(int64_t panel) const { return s.phase(s.step_out, panel / panels); }
+  int64_t channel_of(int64_t panel) const { return panel % panels * kChannels; }
+  int64_t channels_of(int64_t panel) const { return min64(kChannels, s.co - channel_of(panel)); }
+
+  // Panel p of the weights, filters [begin, begin + some) of each (ci, kd), into u[point][kd][phase][ci][32], through
+  // g[some][taps of the kernel][32].
   void transform_weights(int64_t p, int64_t begin, int64_t some, float* to, float* g) const {
-    const int64_t first = p * kChannels, count = s.co - first < kChannels ? s.co - first : kChannels;
-    constexpr int kTaps = F::kTaps;
+    const int64_t first = channel_of(p), count = channels_of(p), taps = s.kernel_h * s.kernel_w;
     if (rotated) {
       for (int64_t i = 0; i < some; ++i) {
         const int64_t channel = (begin + i) / s.kd, tap = s.kd - 1 - (begin + i) % s.kd;
-        pack_transposed({weights + ((channel * s.co + first) * s.kd + tap) * kTaps, s.kd * kTaps, count, kTaps, 1, 0,
-                         g + i * kTaps * kChannels, kChannels});
+        pack_transposed({weights + ((channel * s.co + first) * s.kd + tap) * taps, s.kd * taps, count, taps, 1, 0,
+                         g + i * taps * kChannels, kChannels});
       }
     } else {
-      pack_transposed(
-          {weights + (first * s.depth() + begin) * kTaps, s.depth() * kTaps, count, some * kTaps, 1, 0, g, kChannels});
+      const int64_t filter = s.kd * s.ci * taps;
+      pack_transposed({weights + first * filter + begin * taps, filter, count, some * taps, 1, 0, g, kChannels});
     }
-    for (int64_t i = 0; i < some; ++i) {
-      const int64_t row = (begin + i) % s.kd * s.ci + (begin + i) / s.kd;
-      for (int64_t c = 0; c < kChannels; c += W) {
-        VF in[kTaps], out[F::kPoints];
+    for (int64_t f = 0; f < s.in_phases(); ++f) {
+      int64_t at[F::kTaps];
+      s.find_taps<F>(s.step_in == 2 ? s.phase(2, f) : phase_of(p), rotated, at);
+      for (int64_t i = 0; i < some; ++i) {
+        const int64_t row = ((begin + i) % s.kd * s.in_phases() + f) * s.ci + (begin + i) / s.kd;
+        for (int64_t c = 0; c < kChannels; c += W) {
+          VF in[F::kTaps], out[F::kPoints];
 #pragma GCC unroll 25
-        for (int k = 0; k < kTaps; ++k) in[k] = load(g + (i * kTaps + (rotated ? kTaps - 1 - k : k)) * kChannels + c);
-        winograd::filter_tile<Arithmetic, F>(in, out);
+          for (int k = 0; k < F::kTaps; ++k) in[k] = at[k] < 0 ? VF{} : load(g + (i * taps + at[k]) * kChannels + c);
+          winograd::filter_tile<Arithmetic, F>(in, out);
 #pragma GCC unroll 36
-        for (int k = 0; k < F::kPoints; ++k) store(to + (k * s.depth() + row) * kChannels + c, out[k]);
+          for (int k = 0; k < F::kPoints; ++k) store(to + k * u_point + row * kChannels + c, out[k]);
+        }
       }
     }
   }
@@ -122,34 +132,45 @@ struct Job {
 
   int64_t tiles_of(int64_t b) const { return s.tiles() - b * block < block ? s.tiles() - b * block : block; }
 
-  void transform_inputs(int64_t b, float* to) const {
-    dlcore::DLCORE_ISA::transform_inputs<F>(s, in, b * block, tiles_of(b), to, v_point);
+  void transform_inputs(int64_t b, WinogradPhase of_out, float* to) const {
+    dlcore::DLCORE_ISA::transform_inputs<F>(s, of_out, in, b * block, tiles_of(b), to, v_point);
   }
 
-  // Block b by panel p: 36 products, then out of Winograd's domain.
+  // The end of the panels from p on, all channels of some phases, whose outputs see the same tiles of inputs.
+  int64_t end_of_alike(int64_t p) const {
+    const WinogradPhase begin = phase_of(p);
+    for (p += panels; p < all_panels; p += panels) {
+      const WinogradPhase next = phase_of(p);
+      if (s.pad_top[next.h] != s.pad_top[begin.h] || s.pad_left[next.w] != s.pad_left[begin.w]) break;
+    }
+    return p;
+  }
+
+  // Block b by panel p: a product for each point, then out of Winograd's domain.
   void multiply(int64_t b, int64_t p, const float* vb, const float* up, float* mb) const {
     const int64_t count = tiles_of(b), depth = s.depth();
+    const WinogradPhase phase = phase_of(p);
     for (int point = 0; point < F::kPoints; ++point) {
-      const float* a = vb + point * v_point;
+      const WinogradShape::Depth rows = s.depth_at<F>(point, phase);
+      const float* a = vb + point * v_point + rows.from;
       float* c = mb + point * block * kChannels;
-      const float* u = up + point * depth * kChannels;
-      const int64_t whole = count / kTileRows, done = whole * kTileRows;
+      const float* u = up + point * u_point + rows.from * kChannels;
+      const int64_t k = rows.to - rows.from, whole = count / kTileRows, done = whole * kTileRows;
       const auto rows_by_panel = [&](int rows, int64_t tiles, int64_t from) {
-        run_wide(rows, {a + from * depth, rows * depth, tiles, u, depth, nullptr, 0, c + from * kChannels, kChannels,
+        run_wide(rows, {a + from * depth, rows * depth, tiles, u, k, nullptr, 0, c + from * kChannels, kChannels,
                         nullptr, false, depth});
       };
       if (whole) rows_by_panel(kTileRows, whole, 0);
       if (done < count) rows_by_panel(static_cast<int>(count - done), 1, done);
     }
-    const int64_t first = p * kChannels, channels = s.co - first < kChannels ? s.co - first : kChannels;
-    transform_outputs<F>(s, mb, block * kChannels, b * block, count, first, channels, out);
+    transform_outputs<F>(s, phase, mb, block * kChannels, b * block, count, channel_of(p), channels_of(p), out);
   }
 };
 
 template <class F>
 size_t transformed_floats(const WinogradShape& shape) {
   const Job<F> job(shape, false);
-  return static_cast<size_t>(job.u_panel * job.panels);
+  return static_cast<size_t>(job.u_panel * job.all_panels);
 }
 
 template <class F>
@@ -157,12 +178,11 @@ void transform(const WinogradShape& shape, const float* weights, bool rotated, f
   Job<F> job(shape, false);
   job.weights = weights;
   job.rotated = rotated;
-  constexpr int64_t kPart = 576 / F::kTaps;  // input channels at a time, on the stack
-  const int64_t depth = shape.depth();
-  parallel_for(job.panels, F::kPoints * depth * shape.co / 2, [&](int64_t p) {
-    float filters[kPart * F::kTaps * kChannels];
-    for (int64_t i = 0; i < depth; i += kPart)
-      job.transform_weights(p, i, depth - i < kPart ? depth - i : kPart, transformed + p * job.u_panel, filters);
+  const int64_t taps = shape.kernel_h * shape.kernel_w, part = kPackedTaps / taps, filters = shape.kd * shape.ci;
+  parallel_for(job.all_panels, F::kPoints * shape.depth() * shape.co / 2, [&](int64_t p) {
+    float packed[kPackedTaps * kChannels];
+    for (int64_t i = 0; i < filters; i += part)
+      job.transform_weights(p, i, min64(part, filters - i), transformed + p * job.u_panel, packed);
   });
 }
 
@@ -183,30 +203,39 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
   job.out = out;
   job.epilogue = epilogue;
   job.place(static_cast<float*>(work));
-  const int64_t depth = shape.depth(), products = F::kPoints * shape.tiles() * depth * shape.co / 32,
-                moves = F::kPoints * shape.tiles() * depth / 2;
-  const int64_t filters = transformed ? 0 : F::kPoints * depth * shape.co / 2;
+  const int64_t depth = shape.depth(), filters = shape.kd * shape.ci, panels = job.all_panels;
+  const int64_t moves = F::kPoints * shape.tiles() * depth / 2,
+                products = F::kPoints * shape.tiles() * depth * shape.out_phases() * shape.co / 32;
+  const int64_t weight_moves = transformed ? 0 : F::kPoints * depth * shape.out_phases() * shape.co / 2;
   if (job.by_panel) {
-    parallel_for(job.blocks, moves, [&](int64_t b) { job.transform_inputs(b, job.v + b * job.v_slot); });
-    in_slots(job.slots, job.panels, products + filters, [&](int64_t slot, int64_t p) {
-      float* own = job.u + slot * job.u_panel;
-      if (!transformed) job.transform_weights(p, 0, depth, own, job.filters + slot * job.filter_slot);
-      const float* u = transformed ? transformed + p * job.u_panel : own;
-      for (int64_t b = 0; b < job.blocks; ++b) job.multiply(b, p, job.v + b * job.v_slot, u, job.m + slot * job.m_slot);
-    });
+    for (int64_t first = 0, end; first < panels; first = end) {
+      end = job.end_of_alike(first);
+      parallel_for(job.blocks, moves,
+                   [&](int64_t b) { job.transform_inputs(b, job.phase_of(first), job.v + b * job.v_slot); });
+      in_slots(min64(job.slots, end - first), end - first, products + weight_moves, [&](int64_t slot, int64_t i) {
+        const int64_t p = first + i;
+        float* own = job.u + slot * job.u_panel;
+        if (!transformed) job.transform_weights(p, 0, filters, own, job.filters + slot * job.filter_slot);
+        const float* u = transformed ? transformed + p * job.u_panel : own;
+        for (int64_t b = 0; b < job.blocks; ++b)
+          job.multiply(b, p, job.v + b * job.v_slot, u, job.m + slot * job.m_slot);
+      });
+    }
     parallel_for(job.blocks, shape.tiles() * shape.co,
                  [&](int64_t b) { job.apply(b * job.block, b * job.block + job.tiles_of(b)); });
   } else {
-    const int64_t slots = job.slots < job.panels ? job.slots : job.panels;
     if (!transformed)
-      in_slots(slots, job.panels, filters, [&](int64_t slot, int64_t p) {
-        job.transform_weights(p, 0, depth, job.u + p * job.u_panel, job.filters + slot * job.filter_slot);
+      in_slots(min64(job.slots, panels), panels, weight_moves, [&](int64_t slot, int64_t p) {
+        job.transform_weights(p, 0, filters, job.u + p * job.u_panel, job.filters + slot * job.filter_slot);
       });
     const float* u = transformed ? transformed : job.u;
     in_slots(job.slots, job.blocks, products + moves, [&](int64_t slot, int64_t b) {
       float* v = job.v + slot * job.v_slot;
-      job.transform_inputs(b, v);
-      for (int64_t p = 0; p < job.panels; ++p) job.multiply(b, p, v, u + p * job.u_panel, job.m + slot * job.m_slot);
+      for (int64_t first = 0, end; first < panels; first = end) {
+        end = job.end_of_alike(first);
+        job.transform_inputs(b, job.phase_of(first), v);
+        for (int64_t p = first; p < end; ++p) job.multiply(b, p, v, u + p * job.u_panel, job.m + slot * job.m_slot);
+      }
       job.apply(b * job.block, b * job.block + job.tiles_of(b));
     });
   }

@@ -53,38 +53,42 @@ struct Pixels {
   int64_t down, across;
 };
 
-// Rows × Cols pixels of an image of (h, w, channels), the dilation apart, from (top, left): nullptr outside. True if
-// all are inside.
+// Images whose pixels, of a tile, lie `apart` from each other.
+struct ImageShape {
+  int64_t h, w, channels, apart_h, apart_w;
+};
+
+// Rows × Cols pixels from (top, left): nullptr outside. True if all are inside.
 template <int Rows, int Cols>
-DLCORE_INLINE bool find_pixels(const WinogradShape& s, const float* image, int64_t h, int64_t w, int64_t channels,
-                               int64_t top, int64_t left, Pixels<Rows, Cols>& pixels) {
-  const int64_t bottom = top + (Rows - 1) * s.dilation_h, right = left + (Cols - 1) * s.dilation_w;
-  const int64_t down = s.dilation_h * w * channels, across = s.dilation_w * channels;
-  const int64_t corner = (top * w + left) * channels;
+DLCORE_INLINE bool find_pixels(const ImageShape& s, const float* image, int64_t top, int64_t left,
+                               Pixels<Rows, Cols>& pixels) {
+  const int64_t bottom = top + (Rows - 1) * s.apart_h, right = left + (Cols - 1) * s.apart_w;
+  const int64_t down = s.apart_h * s.w * s.channels, across = s.apart_w * s.channels;
+  const int64_t corner = (top * s.w + left) * s.channels;
   pixels.down = down, pixels.across = across;
-  if (top >= 0 && bottom < h && left >= 0 && right < w) {
+  if (top >= 0 && bottom < s.h && left >= 0 && right < s.w) {
     pixels.at[0] = image + corner;
     return true;
   }
 #pragma GCC unroll 6
   for (int r = 0; r < Rows; ++r) {
-    const int64_t y = top + r * s.dilation_h;
+    const int64_t y = top + r * s.apart_h;
 #pragma GCC unroll 6
     for (int c = 0; c < Cols; ++c) {
-      const int64_t x = left + c * s.dilation_w;
-      const bool inside = y >= 0 && y < h && x >= 0 && x < w;
+      const int64_t x = left + c * s.apart_w;
+      const bool inside = y >= 0 && y < s.h && x >= 0 && x < s.w;
       pixels.at[r * Cols + c] = inside ? image + (corner + r * down + c * across) : nullptr;
     }
   }
   return false;
 }
 
-// How many pixels the next tile lies further on: to the right or, behind the last of a row, at the left of the next
-// row.
+// How many pixels of an image of that width, `step` for each output, the next tile lies further on: to the right or,
+// behind the last of a row, at the left of the next row.
 template <class F>
-int64_t step_ahead(const WinogradShape& s, const TilePosition& t, int64_t width) {
+int64_t step_ahead(const WinogradShape& s, const TilePosition& t, int64_t width, int64_t step) {
   const int64_t right = F::W::M * s.dilation_w;
-  return t.left + right < s.ow ? right : F::H::M * s.dilation_h * width - t.left;
+  return step * (t.left + right < s.ow ? right : F::H::M * s.dilation_h * width - t.left);
 }
 
 // Transforms all channels, and asks for those of the next tile, `ahead` floats further on: tiles are short stretches of
@@ -125,16 +129,15 @@ DLCORE_INLINE void transform_pixels(const P& pixels, int64_t channels, int64_t a
   }
 }
 
-// The tile of an image of (h, w, channels) whose corner is (top, left).
+// The tile whose corner is (top, left).
 template <int Rows, int Cols, int Known, class T>
-DLCORE_INLINE void transform_tile(const WinogradShape& s, const float* image, int64_t h, int64_t w, int64_t channels,
-                                  int64_t top, int64_t left, int64_t ahead, float* v, int64_t point_stride,
-                                  T transform) {
+DLCORE_INLINE void transform_tile(const ImageShape& s, const float* image, int64_t top, int64_t left, int64_t ahead,
+                                  float* v, int64_t point_stride, T transform) {
   Pixels<Rows, Cols> pixels;
-  if (find_pixels(s, image, h, w, channels, top, left, pixels))
-    transform_pixels<Known, true>(pixels, channels, ahead, v, point_stride, transform);
+  if (find_pixels(s, image, top, left, pixels))
+    transform_pixels<Known, true>(pixels, s.channels, ahead, v, point_stride, transform);
   else
-    transform_pixels<Known, false>(pixels, channels, ahead, v, point_stride, transform);
+    transform_pixels<Known, false>(pixels, s.channels, ahead, v, point_stride, transform);
 }
 
 template <class F>
@@ -148,9 +151,9 @@ struct GradientTile {
   DLCORE_INLINE void operator()(const VF* y, VF* v) const { winograd::gradient_tile<Arithmetic, F>(y, v); }
 };
 
-// How many of `tile` outputs from `first` on, `dilation` apart, lie within `size`.
-int inside(int64_t size, int64_t first, int64_t dilation, int tile) {
-  const int64_t left = first < size ? (size - first + dilation - 1) / dilation : 0;
+// How many of `tile` outputs from `first` on, `apart` from each other, lie within `size`.
+int inside(int64_t size, int64_t first, int64_t apart, int tile) {
+  const int64_t left = first < size ? (size - first + apart - 1) / apart : 0;
   return left < tile ? static_cast<int>(left) : tile;
 }
 
@@ -159,19 +162,25 @@ int inside(int64_t size, int64_t first, int64_t dilation, int tile) {
 TilePosition tile_position(const WinogradShape& s, int64_t tile) { return Walk(s, tile).here(); }
 
 template <class F>
-void transform_inputs(const WinogradShape& s, const float* in, int64_t first, int64_t count, float* v,
-                      int64_t point_stride) {
+void transform_inputs(const WinogradShape& s, WinogradPhase of_out, const float* in, int64_t first, int64_t count,
+                      float* v, int64_t point_stride) {
+  const int64_t phases = s.in_phases();
   Walk walk(s, first);
   for (; count > 0; --count, walk.step()) {
     const TilePosition t = walk.here();
     const int64_t image = t.slice / s.od, front = t.slice % s.od - s.pad_front;
-    const int64_t ahead = step_ahead<F>(s, t, s.w) * s.ci;
-    for (int64_t tap = 0; tap < s.kd; ++tap, v += s.ci) {
+    const int64_t ahead = step_ahead<F>(s, t, s.w, s.step_in) * s.ci;
+    for (int64_t tap = 0; tap < s.kd; ++tap) {
       const int64_t slice = front + tap * s.dilation_d;
       const bool there = slice >= 0 && slice < s.d;
-      transform_tile<F::H::P, F::W::P, F::W::R - 1>(s, in + (image * s.d + (there ? slice : 0)) * s.h * s.w * s.ci,
-                                                    there ? s.h : 0, s.w, s.ci, t.top - s.pad_top, t.left - s.pad_left,
-                                                    ahead, v, point_stride, InputTile<F>());
+      const ImageShape shape{there ? s.h : 0, s.w, s.ci, s.step_in * s.dilation_h, s.step_in * s.dilation_w};
+      const float* pixels = in + (image * s.d + (there ? slice : 0)) * s.h * s.w * s.ci;
+      for (int64_t f = 0; f < phases; ++f, v += s.ci) {
+        const WinogradPhase of_in = s.phase(s.step_in, f);
+        const int64_t top = s.step_in * t.top - s.pad_top[of_in.h + of_out.h],
+                      left = s.step_in * t.left - s.pad_left[of_in.w + of_out.w];
+        transform_tile<F::H::P, F::W::P, F::W::R - 1>(shape, pixels, top, left, ahead, v, point_stride, InputTile<F>());
+      }
     }
   }
 }
@@ -179,28 +188,30 @@ void transform_inputs(const WinogradShape& s, const float* in, int64_t first, in
 template <class F>
 void transform_gradients(const WinogradShape& s, const float* dout, int64_t first, int64_t count, float* v,
                          int64_t point_stride) {
+  const ImageShape shape{s.oh, s.ow, s.co, s.dilation_h, s.dilation_w};
   Walk walk(s, first);
   for (; count > 0; --count, walk.step(), v += s.co) {
     const TilePosition t = walk.here();
-    transform_tile<F::H::M, F::W::M, 0>(s, dout + t.slice * s.oh * s.ow * s.co, s.oh, s.ow, s.co, t.top, t.left,
-                                        step_ahead<F>(s, t, s.ow) * s.co, v, point_stride, GradientTile<F>());
+    transform_tile<F::H::M, F::W::M, 0>(shape, dout + t.slice * s.oh * s.ow * s.co, t.top, t.left,
+                                        step_ahead<F>(s, t, s.ow, 1) * s.co, v, point_stride, GradientTile<F>());
   }
 }
 
 template <class F>
-void transform_outputs(const WinogradShape& s, const float* m, int64_t point_stride, int64_t first, int64_t count,
-                       int64_t channel, int64_t channels, float* out) {
+void transform_outputs(const WinogradShape& s, WinogradPhase of_out, const float* m, int64_t point_stride,
+                       int64_t first, int64_t count, int64_t channel, int64_t channels, float* out) {
   constexpr int kRows = F::H::M, kCols = F::W::M;
-  const int64_t row = s.ow * s.co;
+  const int64_t row = s.out_w * s.co, apart_h = s.step_out * s.dilation_h, apart_w = s.step_out * s.dilation_w;
   Walk walk(s, first);
   for (; count > 0; --count, walk.step(), m += kChannels) {
     const TilePosition t = walk.here();
-    float* corner = out + ((t.slice * s.oh + t.top) * s.ow + t.left) * s.co + channel;
-    const int rows = inside(s.oh, t.top, s.dilation_h, kRows), cols = inside(s.ow, t.left, s.dilation_w, kCols);
-    const int64_t ahead = step_ahead<F>(s, t, s.ow) * s.co;
+    const int64_t top = s.step_out * t.top + s.top[of_out.h], left = s.step_out * t.left + s.left[of_out.w];
+    float* corner = out + ((t.slice * s.out_h + top) * s.out_w + left) * s.co + channel;
+    const int rows = inside(s.out_h, top, apart_h, kRows), cols = inside(s.out_w, left, apart_w, kCols);
+    const int64_t ahead = step_ahead<F>(s, t, s.out_w, s.step_out) * s.co;
     for (int64_t c = 0; c < channels; c += W) {
       VF in[F::kPoints], y[F::kOutputs];
-      const int64_t down = made_here(s.dilation_h * row), across = made_here(s.dilation_w * s.co),
+      const int64_t down = made_here(apart_h * row), across = made_here(apart_w * s.co),
                     stride = made_here(point_stride);
       float* to = corner + c;
       const float* from = m + c;  // panels are padded to whole vectors
@@ -226,12 +237,13 @@ void transform_outputs(const WinogradShape& s, const float* m, int64_t point_str
   }
 }
 
-#define DLCORE_FORM(F)                                                                                                 \
-  template void transform_inputs<winograd::F>(const WinogradShape&, const float*, int64_t, int64_t, float*, int64_t);  \
-  template void transform_gradients<winograd::F>(const WinogradShape&, const float*, int64_t, int64_t, float*,         \
-                                                 int64_t);                                                             \
-  template void transform_outputs<winograd::F>(const WinogradShape&, const float*, int64_t, int64_t, int64_t, int64_t, \
-                                               int64_t, float*);
+#define DLCORE_FORM(F)                                                                                              \
+  template void transform_inputs<winograd::F>(const WinogradShape&, WinogradPhase, const float*, int64_t, int64_t,  \
+                                              float*, int64_t);                                                     \
+  template void transform_gradients<winograd::F>(const WinogradShape&, const float*, int64_t, int64_t, float*,      \
+                                                 int64_t);                                                          \
+  template void transform_outputs<winograd::F>(const WinogradShape&, WinogradPhase, const float*, int64_t, int64_t, \
+                                               int64_t, int64_t, int64_t, float*);
 DLCORE_WINOGRAD_FORMS(DLCORE_FORM)
 #undef DLCORE_FORM
 

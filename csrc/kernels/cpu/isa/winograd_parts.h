@@ -31,17 +31,17 @@ DLCORE_INLINE void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& b
 }
 
 DLCORE_INLINE VF load_some(const float* p, int n) { return n == W ? load(p) : load_partial(p, n); }
-// v[tile][point·point_stride + channel] of `count` input tiles from `first` on, all s.depth() channels of their
-// products.
+// v[tile][point·point_stride + channel] of `count` input tiles from `first` on, as outputs of phase `of_out` see them,
+// all s.depth() channels of their products.
 template <class F>
-void transform_inputs(const WinogradShape& s, const float* in, int64_t first, int64_t count, float* v,
-                      int64_t point_stride);
+void transform_inputs(const WinogradShape& s, WinogradPhase of_out, const float* in, int64_t first, int64_t count,
+                      float* v, int64_t point_stride);
 
-// Output channels [channel, channel + channels) of such tiles from m[tile][point·point_stride + channel], kChannels
-// from tile to tile.
+// Output channels [channel, channel + channels) of such tiles of phase `of_out` from m[tile][point·point_stride +
+// channel], kChannels from tile to tile.
 template <class F>
-void transform_outputs(const WinogradShape& s, const float* m, int64_t point_stride, int64_t first, int64_t count,
-                       int64_t channel, int64_t channels, float* out);
+void transform_outputs(const WinogradShape& s, WinogradPhase of_out, const float* m, int64_t point_stride,
+                       int64_t first, int64_t count, int64_t channel, int64_t channels, float* out);
 
 // The gradients of such output tiles, all their channels: v[tile][point·point_stride + channel].
 template <class F>

@@ -56,36 +56,57 @@ struct Patches {
 // Some of the sums at one point: rows [first, first + count) of co, columns [column, column + cols) of the depth.
 struct Patch {
   int64_t first, count, column, cols;
-  float* sums;  // [count][cols]
+  float* sums = nullptr;  // [count][row]
+  int64_t row = 0;
 };
+
+// Less the columns that no tap is made of (WinogradShape::depth_at).
+Patch needed(Patch p, WinogradShape::Depth depth) {
+  const int64_t from = max64(p.column, depth.from), to = min64(p.column + p.cols, depth.to);
+  p.sums += from - p.column;
+  p.column = from;
+  p.cols = max64(0, to - from);
+  return p;
+}
 
 // sums[co][depth] (+)= d[tile][co]ᵀ v[tile][depth].
 void multiply(const WinogradShape& s, const float* v, const float* d, const Patch& p, int64_t tiles, bool accumulate) {
   const int64_t depth = s.depth();
   if (kPacked) {
     GemmArgs product;
-    product.m = s.co - p.first, product.n = p.cols, product.ldb = depth, product.k = tiles;
+    product.m = s.co - p.first, product.n = p.row, product.ldb = depth, product.k = tiles;
     product.a_row = 1, product.a_col = s.co;
     product.a = d + p.first, product.b = v + p.column, product.c = p.sums;
-    run_rows_alone(product, 0, p.count, accumulate);
+    run_rows_alone(product, 0, p.count, p.cols, accumulate);
     return;
   }
   for (int64_t c = 0; c < p.cols; c += kPanel) {
     for (int64_t r = 0; r < p.count; r += kTileRows) {
       const Segment segment{d + p.first + r, v + p.column + c, tiles};
       run_tile(static_cast<int>(min64(kTileRows, p.count - r)), min64(kPanel, p.cols - c),
-               {&segment, 1, 1, s.co, depth, p.sums + r * p.cols + c, p.cols, accumulate});
+               {&segment, 1, 1, s.co, depth, p.sums + r * p.row + c, p.row, accumulate});
     }
   }
 }
 
+// Where the taps of each phase's filter stand in the kernel.
+template <class F>
+struct Taps {
+  int64_t at[4][F::kTaps];
+  explicit Taps(const WinogradShape& s) {
+    for (int64_t f = 0; f < s.in_phases(); ++f) s.find_taps<F>(s.phase(s.step_in, f), false, at[f]);
+  }
+};
+
 // Columns [column, column + cols) of output channel o: sums[point][column] → dw[ci][kd][tap].
 template <class F>
-void finish(const WinogradShape& s, const float* sums, int64_t point_stride, int64_t o, int64_t column, int64_t cols,
-            float* dw) {
+void finish(const WinogradShape& s, const Taps<F>& taps, const float* sums, int64_t point_stride, int64_t o,
+            int64_t column, int64_t cols, float* dw) {
   constexpr int kTaps = F::kTaps;
+  const int64_t kernel = s.kernel_h * s.kernel_w;
   for (int64_t done = 0; done < cols;) {
     const int64_t slice = (column + done) / s.ci, c = (column + done) % s.ci;
+    const int64_t* at = taps.at[slice % s.in_phases()];
     const int lanes = static_cast<int>(min64(W, min64(s.ci - c, cols - done)));
     VF u[F::kPoints], g[kTaps];
 #pragma GCC unroll 36
@@ -93,9 +114,14 @@ void finish(const WinogradShape& s, const float* sums, int64_t point_stride, int
     winograd::filter_gradient_tile<Arithmetic, F>(u, g);
     float columns[kTaps * W];
     for (int k = 0; k < kTaps; ++k) store(columns + k * W, g[k]);
-    float* to = dw + ((o * s.ci + c) * s.kd + slice) * kTaps;
-    for (int i = 0; i < lanes; ++i)
-      for (int k = 0; k < kTaps; ++k) to[i * s.kd * kTaps + k] = columns[k * W + i];
+    float* to = dw + ((o * s.ci + c) * s.kd + slice / s.in_phases()) * kernel;
+    for (int i = 0; i < lanes; ++i, to += s.kd * kernel)
+      for (int k = 0; k < kTaps; ++k) {
+        if (F::kStep == 1)
+          to[k] = columns[k * W + i];
+        else if (at[k] >= 0)
+          to[at[k]] = columns[k * W + i];
+      }
     done += lanes;
   }
 }
@@ -118,8 +144,9 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
   float* d = v + z.v;
   float* sums = d + z.d;
   const Patches<F> patches(s, z);
+  const Taps<F> taps(s);
   if (!z.blocks) {
-    for (int64_t i = 0; i < s.co * s.depth() * F::kTaps; ++i) dw[i] = 0.0f;
+    for (int64_t i = 0; i < s.co * s.ci * s.kd * s.kernel_h * s.kernel_w; ++i) dw[i] = 0.0f;
     return;
   }
   for (int64_t b = 0; b < z.blocks; ++b) {
@@ -127,36 +154,35 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
     constexpr int64_t kTiles = 8;
     parallel_for((count + kTiles - 1) / kTiles, count * (s.depth() + s.co) * F::kPoints / 4, [&](int64_t chunk) {
       const int64_t t = chunk * kTiles, some = min64(kTiles, count - t);
-      transform_inputs<F>(s, in, first + t, some, v + t * s.depth(), z.v_point);
+      transform_inputs<F>(s, {}, in, first + t, some, v + t * s.depth(), z.v_point);
       transform_gradients<F>(s, dout, first + t, some, d + t * s.co, z.d_point);
     });
     const int64_t stretches = ceil_div(s.co, kRowChunk), products = F::kPoints * count * s.depth() * s.co / 32;
     if (patches.used) {
       in_slots(patches.slots, patches.count, products, [&](int64_t slot, int64_t patch) {
-        Patch p{patch / patches.across * kRowChunk, kRowChunk, patch % patches.across * kPatchColumns, kPatchColumns,
-                nullptr};
+        Patch p{patch / patches.across * kRowChunk, kRowChunk, patch % patches.across * kPatchColumns, kPatchColumns};
         p.count = min64(p.count, s.co - p.first);
-        p.cols = min64(p.cols, s.depth() - p.column);
+        p.row = p.cols = min64(p.cols, s.depth() - p.column);
         const int64_t point_stride = kRowChunk * kPatchColumns;
         float* own = sums + slot * F::kPoints * point_stride;
         for (int64_t point = 0; point < F::kPoints; ++point) {
           p.sums = own + point * point_stride;
-          multiply(s, v + point * z.v_point, d + point * z.d_point, p, count, false);
+          multiply(s, v + point * z.v_point, d + point * z.d_point, needed(p, s.depth_at<F>(point, {})), count, false);
         }
         for (int64_t r = 0; r < p.count; ++r)
-          finish<F>(s, own + r * p.cols, point_stride, p.first + r, p.column, p.cols, dw);
+          finish<F>(s, taps, own + r * p.cols, point_stride, p.first + r, p.column, p.cols, dw);
       });
       return;
     }
     parallel_for(F::kPoints * stretches, products, [&](int64_t chunk) {
       const int64_t point = chunk / stretches, row = chunk % stretches * kRowChunk, depth = s.depth();
-      multiply(s, v + point * z.v_point, d + point * z.d_point,
-               {row, min64(kRowChunk, s.co - row), 0, depth, sums + (point * s.co + row) * depth}, count, b > 0);
+      const Patch p{row, min64(kRowChunk, s.co - row), 0, depth, sums + (point * s.co + row) * depth, depth};
+      multiply(s, v + point * z.v_point, d + point * z.d_point, needed(p, s.depth_at<F>(point, {})), count, b > 0);
     });
   }
   const int64_t depth = s.depth(), point_stride = s.co * depth;
   parallel_for(s.co, s.co * depth * F::kPoints / 4,
-               [&](int64_t o) { finish<F>(s, sums + o * depth, point_stride, o, 0, depth, dw); });
+               [&](int64_t o) { finish<F>(s, taps, sums + o * depth, point_stride, o, 0, depth, dw); });
 }
 
 #define DLCORE_FORM(F)                                                           \
