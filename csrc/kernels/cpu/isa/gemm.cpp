@@ -27,7 +27,9 @@ bool shares_b(const GemmArgs& g) {
 }
 
 bool in_strips(const GemmArgs&) { return false; }
-bool by_rows(const GemmArgs&) { return false; }
+
+// One row or two go by rows of a B that comes from beyond the second-level cache: they follow each other in memory.
+bool by_rows(const GemmArgs& g) { return !g.b_transposed && g.m <= 2 && g.k * g.n >= (g.m == 1 ? 500000 : 3000000); }
 #else
 // The narrow tile reads B more often, and wants its panels side by side in the first-level cache.
 bool shares_b(const GemmArgs& g) {
