@@ -154,9 +154,9 @@ def conv() -> Iterator[Case]:
         }  # fmt: skip
         work = 2.0 * n * out * out * co * (ci // groups) * k * k
         variants = [("direct", attrs)]
-        if (k, stride) in WINOGRAD and groups == 1 and ci >= 16:
+        if (k, stride) in WINOGRAD and ci // groups >= 16:
             variants.append(("winograd", {**attrs, "algorithm": WINOGRAD[k, stride]}))
-            if k == 3 and stride == dilation == 1:
+            if k == 3 and stride == dilation == groups == 1:
                 variants.append(("winograd 2x2", {**attrs, "algorithm": "winograd2"}))
         options = {"stride": stride, "padding": pad, "dilation": dilation, "groups": groups}
         for label, own in variants:

@@ -31,20 +31,21 @@ def error(got: np.ndarray, want: np.ndarray) -> float:
         (lambda: nn.Conv2d(32, 32, 3, padding=1), "winograd4", "winograd2"),
         (lambda: nn.Conv2d(32, 32, 3, padding=2, dilation=2), "winograd4", "winograd2"),
         (lambda: nn.Conv2d(32, 32, 5, padding=2), "winograd2", "direct"),
+        (lambda: nn.Conv2d(32, 32, 3, padding=1, groups=2), "winograd4", "direct"),
         (lambda: nn.Conv2d(32, 32, 3, stride=2, padding=1), "winograd4", "direct"),
         (lambda: nn.Conv2d(32, 32, 4, stride=2, padding=1), "winograd4", "direct"),
         (lambda: nn.Conv1d(32, 32, 3, padding=1), "winograd4", "direct"),
         (lambda: nn.Conv1d(32, 32, 5, padding=4, dilation=2), "winograd2", "direct"),
         (lambda: nn.Conv3d(32, 32, 3, padding=1), "winograd4", "winograd2"),
     ],
-    ids=["3x3", "3x3 dilated", "5x5", "3x3 stride 2", "4x4 stride 2", "3", "5 dilated", "3x3x3"],
+    ids=["3x3", "3x3 dilated", "5x5", "3x3 groups", "3x3 stride 2", "4x4 stride 2", "3", "5 dilated", "3x3x3"],
 )
 def test_errors_of_both(layer: Callable[[], nn.Module], fast: str, precise: str, tmp_path: Path) -> None:
     model = layer()
     x = X.reshape(4, 32, *{nn.Conv1d: (256,), nn.Conv2d: (16, 16), nn.Conv3d: (4, 8, 8)}[type(model)])
     # The float64 kernels know the direct sum alone.
     attrs = {"stride": [model.stride[0]] * (x.ndim - 2), "padding": [model.padding[0]] * (2 * (x.ndim - 2))}
-    attrs |= {"dilation": [model.dilation[0]] * (x.ndim - 2), "groups": 1, "layout": "ncdhw" if x.ndim == 5 else "nchw"}
+    attrs |= {"dilation": [model.dilation[0]] * (x.ndim - 2), "groups": model.groups, "layout": "ncdhw" if x.ndim == 5 else "nchw"}
     wide, weight = x.astype(np.float64), np.asarray(model.weight.numpy(), np.float64)
     if x.ndim == 3:  # a signal is an image of height 1
         wide, weight = wide[:, :, None], weight[:, :, None]

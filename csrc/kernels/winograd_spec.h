@@ -30,12 +30,13 @@ inline WinogradShape winograd_shape(const KernelSpec& spec, const ConvShape& s) 
     ++form;
   const bool plain = step == 1 && s.stride_h == 1 && s.stride_d == 1;
   const bool phases = step == 2 && s.stride_h == 2 && s.kd == 1 && s.dilation_h == 1 && s.dilation_w == 1;
-  DLCORE_CHECK(form < kWinogradForms && s.groups == 1 && (plain || phases), Value, "[", spec.op,
-               "] Winograd's algorithm has no form for this kernel and stride, or groups are not 1");
+  DLCORE_CHECK(form < kWinogradForms && (s.groups == 1 ? plain || phases : plain && s.kd == 1), Value, "[", spec.op,
+               "] Winograd's algorithm has no form for this kernel, stride and groups");
   const bool of_input = is_of_input(spec);
   WinogradShape shape{.n = s.n,
                       .h = s.h,
                       .w = s.w,
+                      .groups = s.groups,
                       .ci = s.ci,
                       .co = s.co,
                       .out_h = s.oh,

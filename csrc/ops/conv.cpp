@@ -57,10 +57,12 @@ void check_algorithm(Call& c, const Conv& conv) {
                                                    : (square && (width == 3 || width == 5)) || (row && width == 5);
   const bool by_two = conv.algorithm == "winograd4" && stride == IntList{2, 2} && conv.window.dilation == one &&
                       square && (width == 3 || width == 4);
-  c.check(((known && stride == one) || by_two) && conv.groups == 1, "the algorithm ", conv.algorithm,
-          " needs groups 1, stride 1 and a kernel whose height and width are ",
-          conv.algorithm == "winograd4" ? "3x3 or 1x3, or for images without dilation stride 2 and 3x3 or 4x4"
-                                        : "3x3, 5x5 or 1x5");
+  c.check(((known && stride == one) || (by_two && conv.groups == 1)) && (conv.groups == 1 || all.size() == 2),
+          "the algorithm ", conv.algorithm, " needs stride 1 and a kernel whose height and width are ",
+          conv.algorithm == "winograd4"
+              ? "3x3 or 1x3, or for images without dilation and groups stride 2 and 3x3 or 4x4"
+              : "3x3, 5x5 or 1x5",
+          ", and groups 1 for images with a depth");
 }
 
 // Reads what the three ops share; the kernel size is filled in by the caller.

@@ -1,5 +1,6 @@
 // Which algorithm a convolution uses, by its shape alone, never by the processor, a timing or the number of images: a
 // row's prediction must not depend on its batch.
+#include <algorithm>
 #include <atomic>
 #include <string>
 
@@ -13,11 +14,11 @@ std::atomic<bool> g_precise = false;
 
 // F(4x4, 3x3) saves up to three quarters of the products, F(2x2, 5x5) two thirds, along one axis a half and two fifths,
 // and they pay with transforms of input and output. The precise choice, F(2x2, 3x3), saves up to five ninths and rounds
-// about as direct sums do; other kernels have none.
-std::string winograd_form(int64_t height, int64_t width, bool precise) {
+// about as direct sums do; other kernels, and small groups, have none.
+std::string winograd_form(int64_t height, int64_t width, bool precise, bool small_groups) {
   const bool square = height == width, row = height == 1;
+  if (precise && (small_groups || !square || width != 3)) return "direct";
   if (square && width == 3) return precise ? "winograd2" : "winograd4";
-  if (precise) return "direct";
   if (row && width == 3) return "winograd4";
   if ((square || row) && width == 5) return "winograd2";
   return "direct";
@@ -26,13 +27,20 @@ std::string winograd_form(int64_t height, int64_t width, bool precise) {
 // Outputs along an axis of those that a dilation lets one filter see together.
 int64_t seen(int64_t outputs, int64_t dilation) { return (outputs + dilation - 1) / dilation; }
 
+// With few channels, of a group, the transforms cost more than the products saved. Products of a group of 16 leave half
+// the multipliers idle: with many such groups only the gradient of the weights gains, whose direct sums are slow.
+bool channels_pay(const Shape& x, const Shape& y, int64_t groups, bool of_weight) {
+  const int64_t least = std::min(x.back(), y.back()) / groups, most = std::max(x.back(), y.back());
+  return least >= (groups == 1 || of_weight || most <= 128 ? 16 : 24);
+}
+
 // Images and kernels by their last axes: a depth before them is summed over as it is.
-bool winograd_pays(const Shape& x, const Shape& y, int64_t kernel_height, const Attrs& attrs) {
+bool winograd_pays(const Shape& x, const Shape& y, int64_t kernel_height, const Attrs& attrs, bool of_weight) {
   const size_t h = y.size() - 3, w = y.size() - 2;
   const IntList stride = attrs.ints("stride"), one(stride.size(), 1), dilation = attrs.ints("dilation");
-  return stride == one && attrs.integer("groups") == 1 && x.back() >= 16 &&
-         y.back() >= 16 &&  // fewer channels: the transforms cost more than the products saved
-         (kernel_height == 1 || seen(y[h], dilation[h - 1]) >= 4) &&
+  const int64_t groups = attrs.integer("groups");
+  return stride == one && (groups == 1 || (y.size() == 4 && kernel_height > 1)) &&
+         channels_pay(x, y, groups, of_weight) && (kernel_height == 1 || seen(y[h], dilation[h - 1]) >= 4) &&
          seen(y[w], dilation[w - 1]) >= 4;  // else half a tile is outside
 }
 
@@ -80,8 +88,11 @@ Graph select_algorithms(const Graph& graph, bool latency) {
     const Shape& w = g.shape(weight ? n.outputs[0] : n.inputs[1]);
     const int64_t height = w[w.size() - 2];
     const bool phases = phases_pay(x, y, w, n.attrs, weight);
-    if (!phases && !winograd_pays(x, y, height, n.attrs)) continue;
-    const std::string form = !phases ? winograd_form(height, w.back(), g_precise) : g_precise ? "direct" : "winograd4";
+    if (!phases && !winograd_pays(x, y, height, n.attrs, weight)) continue;
+    const int64_t groups = n.attrs.integer("groups");
+    const bool small_groups = groups > 1 && std::min(x.back(), y.back()) < 32 * groups;
+    const std::string form =
+        phases ? (g_precise ? "direct" : "winograd4") : winograd_form(height, w.back(), g_precise, small_groups);
     n.attrs.set("algorithm", latency ? alone(x, y, form, phases) : form);
   }
   return g;

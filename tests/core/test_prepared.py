@@ -26,6 +26,7 @@ CASES = {
     "depthwise": ((2, 9, 8, 24), (24, 1, 3, 3), conv(24)),
     "winograd": ((2, 9, 8, 20), (24, 20, 3, 3), conv(algorithm="winograd4")),
     "winograd 2x2": ((2, 9, 8, 20), (24, 20, 3, 3), conv(algorithm="winograd2")),
+    "winograd groups": ((2, 9, 8, 40), (48, 20, 3, 3), conv(2, algorithm="winograd4")),
     "winograd stride 2": ((2, 9, 8, 20), (24, 20, 3, 3), conv(algorithm="winograd4", stride=[2, 2])),
     "winograd 4x4 stride 2": ((2, 9, 8, 20), (24, 20, 4, 4), conv(algorithm="winograd4", stride=[2, 2])),
     "product": ((7, 40), (40, 33), ("matmul", {"transpose_a": 0, "transpose_b": 0})),

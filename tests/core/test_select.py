@@ -18,8 +18,10 @@ def attributes(op: str, size: int, kernel: int, **more: Any) -> dict[str, Any]:
 
 
 def chosen(op: str, channels: tuple[int, int], size: int, kernel: int, passes: str = "select", **more: Any) -> str:
-    out = (size + 2 - kernel) // 2 + 1
-    x, w, y = [4, size, size, channels[0]], [channels[1], channels[0], kernel, kernel], [4, out, out, channels[1]]
+    out = (size + 2 - kernel) // more.get("stride", [2])[0] + 1
+    groups = more.get("groups", 1)
+    x, y = [4, size, size, channels[0]], [4, out, out, channels[1]]
+    w = [channels[1], channels[0] // groups, kernel, kernel]
     shapes = {"conv2d": (x, w), "conv2d_backward_data": (y, w), "conv2d_backward_weight": (x, y)}[op]
     g = _core.Graph()
     inputs = [g.input(f"x{i}", "f32", shape) for i, shape in enumerate(shapes)]
@@ -48,7 +50,20 @@ def test_sizes_between() -> None:
     assert [chosen(op, (64, 128), 28, 3) for op in DIRECTIONS] == ["", "", "winograd4"]
 
 
+@pytest.mark.parametrize(
+    ("channels", "groups", "want"),
+    [
+        ((256, 256), 8, ("winograd4", "winograd4")), ((192, 192), 8, ("winograd4", "winograd4")),
+        ((64, 64), 4, ("winograd4", "winograd4")), ((256, 256), 16, ("", "winograd4")), ((64, 64), 8, ("", "")),
+    ],
+)  # fmt: skip
+def test_groups(channels: tuple[int, int], groups: int, want: tuple[str, str]) -> None:
+    found = [chosen(op, channels, 16, 3, stride=[1, 1], groups=groups) for op in DIRECTIONS]
+    assert found == [want[0], want[0], want[1]]
+
+
 def test_others_stay_direct() -> None:
+    assert chosen("conv2d", (64, 64), 32, 3, groups=2) == ""
     assert chosen("conv2d", (64, 64), 32, 3, stride=[2, 1]) == ""
     assert chosen("conv2d", (64, 64), 32, 3, dilation=[2, 2], padding=[2] * 4) == ""
 
@@ -62,7 +77,7 @@ def test_few_tiles_alone_stay_direct() -> None:
     ("kernel", "more"),
     [
         (5, {}), (3, {"dilation": [2, 2]}), (3, {"stride": [2, 1]}), (3, {"stride": [3, 3]}), (2, {}),
-        (3, {"algorithm": "winograd2"}), (4, {"stride": [1, 1]}), (3, {"groups": 2}),
+        (3, {"algorithm": "winograd2"}), (4, {"stride": [1, 1]}), (3, {"groups": 2}), (4, {"groups": 2}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("op", DIRECTIONS)
@@ -74,5 +89,13 @@ def test_what_no_algorithm_exists_for_is_an_error(op: str, kernel: int, more: di
     shapes = {"conv2d": (x, w), "conv2d_backward_data": (y, w), "conv2d_backward_weight": (x, y)}[op]
     g = _core.Graph()
     inputs = [g.input(f"x{i}", "f32", shape) for i, shape in enumerate(shapes)]
-    with pytest.raises(ValueError, match=f"the algorithm {attrs['algorithm']} needs groups 1, stride 1"):
+    with pytest.raises(ValueError, match=f"the algorithm {attrs['algorithm']} needs stride 1"):
         g.emit(op, inputs, attrs)
+
+
+def test_a_depth_and_groups_are_an_error() -> None:
+    g = _core.Graph()
+    x, w = g.input("x", "f32", [1, 4, 8, 8, 64]), g.input("w", "f32", [64, 32, 1, 3, 3])
+    attrs = {"stride": [1] * 3, "padding": [0, 0, 1, 1, 1, 1], "dilation": [1] * 3, "groups": 2, "layout": "ndhwc"}
+    with pytest.raises(ValueError, match="groups 1 for images with a depth"):
+        g.emit("conv3d", [x, w], {**attrs, "algorithm": "winograd4"})

@@ -434,6 +434,21 @@ for _n, _c, _h, _w, _o, _pad, _tile, _k, _dil in (
     case("conv2d_backward_data", _y, (_o, _c, *_k), **_more, input_size=[_h, _w])
     case("conv2d_backward_weight", _x, _y, **_more, kernel=list(_k))
 
+# Groups by Winograd's algorithm. n, groups, channels of a group in, out, height, width, kernel, tile, dilation
+for _n, _g, _c, _o, _h, _w, _k, _tile, _dil in (
+    (2, 3, 5, 7, 9, 8, 3, 4, 1), (9, 2, 16, 16, 12, 16, 3, 4, 1), (2, 4, 17, 40, 6, 7, 3, 4, 2),
+    (1, 2, 60, 70, 5, 4, 3, 4, 1), (3, 2, 16, 33, 9, 8, 3, 2, 1), (2, 3, 20, 6, 9, 7, 5, 2, 1),
+):  # fmt: skip
+    _pad = _k // 2 * _dil
+    _x, _y, _weight = (_n, _h, _w, _g * _c), (_n, _h, _w, _g * _o), (_g * _o, _c, _k, _k)
+    _more = {
+        "stride": [1, 1], "padding": [_pad] * 4, "dilation": [_dil] * 2, "groups": _g, "layout": "nhwc",
+        "algorithm": f"winograd{_tile}", "label": f"winograd{_tile}-{_k}x{_k}-g{_g}-d{_dil}", "tolerance": 1e-5,
+    }  # fmt: skip
+    case("conv2d", _x, _weight, **_more)
+    case("conv2d_backward_data", _y, _weight, **_more, input_size=[_h, _w])
+    case("conv2d_backward_weight", _x, _y, **_more, kernel=[_k, _k])
+
 # Stride 2 by Winograd's algorithm: phases of unequal size, windows that they share or do not (by the padding's parity
 # and the kernel), all ways of the weights' gradient. n, channels in, height, width, channels out, kernel, padding
 for _n, _c, _h, _w, _o, _k, _pad in (
@@ -479,6 +494,7 @@ for _n, _c, _h, _w, _o, _k, _groups, _stride, _algorithm in (
     (2, 20, 9, 7, 37, 3, 1, 1, "winograd4"), (9, 16, 16, 18, 20, 3, 1, 1, "winograd4"),
     (2, 20, 9, 7, 37, 3, 1, 1, "winograd2"), (9, 16, 16, 18, 20, 3, 1, 1, "winograd2"),
     (2, 20, 9, 14, 37, 3, 1, 2, "winograd4"), (13, 16, 16, 18, 20, 3, 1, 2, "winograd4"),
+    (2, 32, 9, 7, 40, 3, 2, 1, "winograd4"), (2, 32, 9, 10, 40, 3, 2, 1, "winograd2"),
 ):  # fmt: skip
     _pad = _k // 2
     _oh, _ow = ((_s + 2 * _pad - _k) // _stride + 1 for _s in (_h, _w))

@@ -23,7 +23,7 @@ BoundKernel cpu::bind_winograd(const KernelSpec& spec, const ConvSpec& conv, std
     Prepared ready;
     if (const void* w = spec.constant(1)) {
       const std::string form = "winograd" + to_string(Shape{s.form, static_cast<int64_t>(current_isa()), of_input, s.co,
-                                                            s.ci, s.kd, s.kernel_h, s.kernel_w});
+                                                            s.ci, s.groups, s.kd, s.kernel_h, s.kernel_w});
       ready = prepare(w, form, table.transformed_floats(s),
                       [&](float* to) { table.transform(s, static_cast<const float*>(w), of_input, to); });
     }

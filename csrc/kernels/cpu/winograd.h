@@ -29,14 +29,15 @@ struct WinogradPhase {
   int64_t h = 0, w = 0;
 };
 
-// in (n, d, h, w, ci) → out (n, od, out_h, out_w, co); the filter's corner lies pad_front before, pad_top above and
-// pad_left left of the output's. A tile's outputs lie `dilation` apart, and so do its inputs: between them those of
-// other tiles. Tiles are flat: along the depth each tap sees a slice of its own, whose channels are further channels of
-// the products. So are those of the four phases of the inputs with stride 2 (step_in), each of which sees every second
-// tap; in the gradient of the inputs these phases are of the outputs (step_out), and have filters of their own.
+// in (n, d, h, w, groups·ci) → out (n, od, out_h, out_w, groups·co); the filter's corner lies pad_front before, pad_top
+// above and pad_left left of the output's. A tile's outputs lie `dilation` apart, and so do its inputs: between them
+// those of other tiles. Tiles are flat: along the depth each tap sees a slice of its own, whose channels are further
+// channels of the products. So are those of the four phases of the inputs with stride 2 (step_in), each of which sees
+// every second tap; in the gradient of the inputs these phases are of the outputs (step_out), and have filters of their
+// own.
 struct WinogradShape {
-  int64_t n, h, w, ci, co;
-  int64_t out_h, out_w, oh, ow;  // of the outputs; of one phase of them, which the tiles cover
+  int64_t n, h, w, groups, ci, co;  // ci and co of one group
+  int64_t out_h, out_w, oh, ow;     // of the outputs; of one phase of them, which the tiles cover
   int64_t kernel_h, kernel_w;
   int64_t tile_h, tile_w;  // outputs of a tile along each axis
   int64_t dilation_h, dilation_w;
@@ -56,8 +57,13 @@ struct WinogradShape {
   int64_t tiles() const { return n * od * tiles_h() * tiles_w(); }
   int64_t in_phases() const { return step_in * step_in; }
   int64_t out_phases() const { return step_out * step_out; }
-  // Of the products: taps of depth in ascending order, within these phases, within these channels.
+  int64_t in_channels() const { return groups * ci; }
+  int64_t out_channels() const { return groups * co; }
+  // Of a group's products: taps of depth in ascending order, within these phases, within these channels. Groups follow
+  // one another: they have neither taps of depth nor phases.
   int64_t depth() const { return kd * in_phases() * ci; }
+  int64_t all_depth() const { return groups * depth(); }
+  int64_t weights() const { return co * ci * kd * kernel_h * kernel_w; }  // of a group
 
   // In an order in which those with h = 0 and those with w = 0 are neighbours.
   static WinogradPhase phase(int64_t step, int64_t i) {
@@ -95,15 +101,15 @@ struct WinogradShape {
 };
 
 struct WinogradTable {
-  // weights (co, ci, kd, taps) into Winograd's domain. rotated: weights (ci, co, kd, taps) turned by 180 degrees, as
-  // the gradient of the input needs them.
+  // weights (groups, co, ci, kd, taps) into Winograd's domain. rotated: weights (groups, ci, co, kd, taps) turned by
+  // 180 degrees, as the gradient of the input needs them.
   size_t (*transformed_floats)(const WinogradShape& shape);
   void (*transform)(const WinogradShape& shape, const float* weights, bool rotated, float* transformed);
   // `transformed` stands ready, or is null: then the weights are transformed on the way.
   size_t (*workspace)(const WinogradShape& shape, bool transformed);
   void (*run)(const WinogradShape& shape, const float* in, const float* weights, bool rotated, const float* transformed,
               float* out, void* workspace, const Epilogue* epilogue);
-  // dw (co, ci, kd, taps) from the input and the gradient of the output.
+  // dw (groups, co, ci, kd, taps) from the input and the gradient of the output.
   size_t (*workspace_weight)(const WinogradShape& shape);
   void (*run_weight)(const WinogradShape& shape, const float* in, const float* dout, float* dw, void* workspace);
 };

@@ -90,7 +90,8 @@ void inputs(const WinogradShape& s, WinogradPhase of_out, const float* in, const
 template <class F>
 void run_phase(const WinogradShape& s, WinogradPhase of_out, bool channels_first, bool rotated, const float* in,
                const float* weights, float* out) {
-  const Images from(channels_first, s.d, s.h, s.w, s.ci), to(channels_first, s.od, s.out_h, s.out_w, s.co);
+  const Images from(channels_first, s.d, s.h, s.w, s.in_channels());
+  const Images to(channels_first, s.od, s.out_h, s.out_w, s.out_channels());
   const std::vector<float> u = filters<F>(s, weights, rotated, of_out);
   const int64_t depth = s.depth(), apart_h = s.step_out * s.dilation_h, apart_w = s.step_out * s.dilation_w;
   std::vector<float> v(static_cast<size_t>(depth * F::kPoints));
@@ -114,13 +115,18 @@ void run_phase(const WinogradShape& s, WinogradPhase of_out, bool channels_first
 
 template <class F>
 void run(const WinogradShape& s, bool channels_first, bool rotated, const float* in, const float* weights, float* out) {
-  for (int64_t f = 0; f < s.out_phases(); ++f)
-    run_phase<F>(s, s.phase(s.step_out, f), channels_first, rotated, in, weights, out);
+  const int64_t in_size = channels_first ? s.d * s.h * s.w : 1,
+                out_size = channels_first ? s.od * s.out_h * s.out_w : 1;
+  for (int64_t g = 0; g < s.groups; ++g)
+    for (int64_t f = 0; f < s.out_phases(); ++f)
+      run_phase<F>(s, s.phase(s.step_out, f), channels_first, rotated, in + g * s.ci * in_size,
+                   weights + g * s.weights(), out + g * s.co * out_size);
 }
 
 template <class F>
-void run_weight(const WinogradShape& s, bool channels_first, const float* in, const float* dout, float* dw) {
-  const Images from(channels_first, s.d, s.h, s.w, s.ci), to(channels_first, s.od, s.oh, s.ow, s.co);
+void run_weight_of_group(const WinogradShape& s, bool channels_first, const float* in, const float* dout, float* dw) {
+  const Images from(channels_first, s.d, s.h, s.w, s.in_channels());
+  const Images to(channels_first, s.od, s.oh, s.ow, s.out_channels());
   const int64_t depth = s.depth();
   std::vector<float> sums(static_cast<size_t>(s.co * depth * F::kPoints), 0.0f);
   std::vector<float> v(static_cast<size_t>(depth * F::kPoints));
@@ -148,6 +154,14 @@ void run_weight(const WinogradShape& s, bool channels_first, const float* in, co
       for (int k = 0; k < F::kTaps; ++k)
         if (taps[k] >= 0) to_kernel[taps[k]] = g[k];
     }
+}
+
+template <class F>
+void run_weight(const WinogradShape& s, bool channels_first, const float* in, const float* dout, float* dw) {
+  const int64_t in_size = channels_first ? s.d * s.h * s.w : 1, out_size = channels_first ? s.od * s.oh * s.ow : 1;
+  for (int64_t g = 0; g < s.groups; ++g)
+    run_weight_of_group<F>(s, channels_first, in + g * s.ci * in_size, dout + g * s.co * out_size,
+                           dw + g * s.weights());
 }
 
 struct Loops {

@@ -137,9 +137,8 @@ DLCORE_INLINE void go_over(VF (&acc)[R][V], const float* first, int64_t a_row, c
   }
 }
 
-template <int R, bool Columns, int kRow>
+template <int R, bool Columns, int kRow, int V = 2>
 void column_of_tiles(const PackedArgs& t) {
-  constexpr int V = 2;
   const float* first = t.a;
   const float* from = t.from;
   float* c = t.c;
@@ -184,7 +183,8 @@ struct RowTiles {
   TileFn one, one_partial, two, two_partial, four, eight;  // nullptr where the registers do not suffice
   void (*packed)(const PackedArgs&);
   void (*in_place)(const PackedArgs&);
-  void (*wide)(const PackedArgs&);
+  void (*wide)(const PackedArgs&);         // of kWide columns: a panel …
+  void (*wide_vector)(const PackedArgs&);  // … or at least a vector: few rows leave registers for a panel's chains
   void (*brief)(const ShortArgs&);
 };
 
@@ -199,6 +199,7 @@ constexpr RowTiles row_tiles() {
              column_of_tiles<R, true, kPanel>,
              column_of_tiles<R, false, kPanel>,
              column_of_tiles<R, false, kWide>,
+             column_of_tiles<R, false, kWide, R >= 8 ? 1 : 2>,
              short_tiles<R>};
 #ifdef DLCORE_WIDE
   if constexpr (R <= 6) t.four = tile<R, 4, false>;
@@ -256,8 +257,10 @@ void run_in_place(int rows, const PackedArgs& args) { kTiles[rows - 1].in_place(
 
 void run_short(int rows, const ShortArgs& args) { kTiles[rows - 1].brief(args); }
 
-void run_wide(int rows, PackedArgs args) {
-  for (int64_t j = 0; j < kWide; j += kPanel, args.b += kPanel, args.c += kPanel) kTiles[rows - 1].wide(args);
+void run_wide(int rows, int64_t cols, PackedArgs args) {
+  const RowTiles& tiles = kTiles[rows - 1];
+  for (; cols > 0; cols -= kPanel, args.b += kPanel, args.c += kPanel)
+    (cols > W ? tiles.wide : tiles.wide_vector)(args);
 }
 
 void pack_transposed(const PackArgs& p) {

@@ -81,9 +81,9 @@ void run_packed(int rows, const PackedArgs& args);
 // Likewise with A's rows a_row apart, each along k …
 void run_in_place(int rows, const PackedArgs& args);
 
-// … and by kWide columns, B as [k][kWide].
+// … and by the first `cols` of kWide columns, B as [k][kWide]; what follows them in C, up to kWide, does not count.
 inline constexpr int kWide = 32;
-void run_wide(int rows, PackedArgs args);
+void run_wide(int rows, int64_t cols, PackedArgs args);
 
 // Tiles below one another by one panel, the reduction in stretches so short that a tile should cost little besides: row
 // r of tile i begins at a + i·a_tile + r·a_row of each segment, along k.

@@ -16,7 +16,7 @@ constexpr int64_t kFewTiles = 15;  // processors without AVX-512 have half the c
 // Tiles of a block, such that their transforms stay in the second-level cache; a multiple of the register tile's rows.
 template <class F>
 int64_t block_tiles(const WinogradShape& s) {
-  const int64_t channels = s.depth() > s.co ? s.depth() : s.co;
+  const int64_t channels = max64(s.all_depth(), s.out_channels());
   const int64_t wanted = (channels <= 64    ? kFewTiles
                           : channels <= 128 ? 2 * kFewTiles
                                             : 4 * kFewTiles) *
@@ -38,22 +38,23 @@ struct Job {
   const Epilogue* epilogue;
   bool rotated;
   int64_t block, blocks, slots;
-  int64_t panels, all_panels;  // of one phase of the outputs, of all
-  bool ready;                  // the weights stand transformed
-  bool by_panel;               // few tiles: a chunk is a panel of output channels of a phase; else a block of tiles
+  int64_t group_panels, panels, all_panels;  // of a group in one phase of the outputs, of one phase, of all
+  bool ready;                                // the weights stand transformed
+  bool by_panel;  // few tiles: a chunk is a panel of output channels of a phase; else a block of tiles
   float *u, *v, *m, *filters;
   int64_t u_point, u_panel, v_point, v_slot, m_slot, filter_slot;  // floats
 
   Job(const WinogradShape& shape, bool transformed) : s(shape), ready(transformed) {
     block = block_tiles<F>(s);
     blocks = (s.tiles() + block - 1) / block;
-    panels = (s.co + kChannels - 1) / kChannels;
+    group_panels = ceil_div(s.co, kChannels);
+    panels = s.groups * group_panels;
     all_panels = s.out_phases() * panels;
     by_panel = blocks == 1 || (blocks == 2 && panels > 2) || (blocks <= 4 && panels >= 8);
     if (blocks == 2) block = (s.tiles() + 1) / 2;
     slots = min64(kSlots, by_panel ? all_panels : blocks);
     u_point = s.depth() * kChannels + 16;  // a line more: else often multiples of 4 KB, so that all points of a
-    v_point = block * s.depth() + 16;      // filter or a tile would share a few lines of a cache
+    v_point = block * s.all_depth() + 16;  // filter or a tile would share a few lines of a cache
     u_panel = F::kPoints * u_point;
     v_slot = F::kPoints * v_point;
     m_slot = F::kPoints * block * kChannels;
@@ -72,22 +73,24 @@ struct Job {
   }
 
   WinogradPhase phase_of(int64_t panel) const { return s.phase(s.step_out, panel / panels); }
-  int64_t channel_of(int64_t panel) const { return panel % panels * kChannels; }
+  int64_t group_of(int64_t panel) const { return panel % panels / group_panels; }
+  int64_t channel_of(int64_t panel) const { return panel % group_panels * kChannels; }  // of its group
   int64_t channels_of(int64_t panel) const { return min64(kChannels, s.co - channel_of(panel)); }
 
   // Panel p of the weights, filters [begin, begin + some) of each (ci, kd), into u[point][kd][phase][ci][32], through
   // g[some][taps of the kernel][32].
   void transform_weights(int64_t p, int64_t begin, int64_t some, float* to, float* g) const {
     const int64_t first = channel_of(p), count = channels_of(p), taps = s.kernel_h * s.kernel_w;
+    const float* of_group = weights + group_of(p) * s.weights();
     if (rotated) {
       for (int64_t i = 0; i < some; ++i) {
         const int64_t channel = (begin + i) / s.kd, tap = s.kd - 1 - (begin + i) % s.kd;
-        pack_transposed({weights + ((channel * s.co + first) * s.kd + tap) * taps, s.kd * taps, count, taps, 1, 0,
+        pack_transposed({of_group + ((channel * s.co + first) * s.kd + tap) * taps, s.kd * taps, count, taps, 1, 0,
                          g + i * taps * kChannels, kChannels});
       }
     } else {
       const int64_t filter = s.kd * s.ci * taps;
-      pack_transposed({weights + first * filter + begin * taps, filter, count, some * taps, 1, 0, g, kChannels});
+      pack_transposed({of_group + first * filter + begin * taps, filter, count, some * taps, 1, 0, g, kChannels});
     }
     for (int64_t f = 0; f < s.in_phases(); ++f) {
       int64_t at[F::kTaps];
@@ -115,7 +118,7 @@ struct Job {
         const TilePosition p = tile_position(s, from);
         for (int64_t h = p.top, r = 0; r < F::H::M && h < s.oh; ++r, h += s.dilation_h)
           for (int64_t w = p.left, q = 0; q < M && w < s.ow; ++q, w += s.dilation_w)
-            epilogue->range(*epilogue, ((p.slice * s.oh + h) * s.ow + w) * s.co, s.co);
+            epilogue->range(*epilogue, ((p.slice * s.oh + h) * s.ow + w) * s.out_channels(), s.out_channels());
       }
       return;
     }
@@ -125,7 +128,8 @@ struct Job {
       const int64_t room = across - p.left / M, count = room < to - from ? room : to - from;
       const int64_t right = p.left + count * M < s.ow ? p.left + count * M : s.ow;
       for (int64_t h = p.top; h < p.top + F::H::M && h < s.oh; ++h)
-        epilogue->range(*epilogue, ((p.slice * s.oh + h) * s.ow + p.left) * s.co, (right - p.left) * s.co);
+        epilogue->range(*epilogue, ((p.slice * s.oh + h) * s.ow + p.left) * s.out_channels(),
+                        (right - p.left) * s.out_channels());
       from += count;
     }
   }
@@ -148,22 +152,24 @@ struct Job {
 
   // Block b by panel p: a product for each point, then out of Winograd's domain.
   void multiply(int64_t b, int64_t p, const float* vb, const float* up, float* mb) const {
-    const int64_t count = tiles_of(b), depth = s.depth();
+    const int64_t count = tiles_of(b), depth = s.all_depth(), group = group_of(p);
     const WinogradPhase phase = phase_of(p);
     for (int point = 0; point < F::kPoints; ++point) {
       const WinogradShape::Depth rows = s.depth_at<F>(point, phase);
-      const float* a = vb + point * v_point + rows.from;
+      const float* a = vb + point * v_point + group * s.depth() + rows.from;
       float* c = mb + point * block * kChannels;
       const float* u = up + point * u_point + rows.from * kChannels;
       const int64_t k = rows.to - rows.from, whole = count / kTileRows, done = whole * kTileRows;
       const auto rows_by_panel = [&](int rows, int64_t tiles, int64_t from) {
-        run_wide(rows, {a + from * depth, rows * depth, tiles, u, k, nullptr, 0, c + from * kChannels, kChannels,
-                        nullptr, false, depth});
+        run_wide(rows, channels_of(p),
+                 {a + from * depth, rows * depth, tiles, u, k, nullptr, 0, c + from * kChannels, kChannels, nullptr,
+                  false, depth});
       };
       if (whole) rows_by_panel(kTileRows, whole, 0);
       if (done < count) rows_by_panel(static_cast<int>(count - done), 1, done);
     }
-    transform_outputs<F>(s, phase, mb, block * kChannels, b * block, count, channel_of(p), channels_of(p), out);
+    transform_outputs<F>(s, phase, mb, block * kChannels, b * block, count, group * s.co + channel_of(p),
+                         channels_of(p), out);
   }
 };
 
@@ -179,7 +185,7 @@ void transform(const WinogradShape& shape, const float* weights, bool rotated, f
   job.weights = weights;
   job.rotated = rotated;
   const int64_t taps = shape.kernel_h * shape.kernel_w, part = kPackedTaps / taps, filters = shape.kd * shape.ci;
-  parallel_for(job.all_panels, F::kPoints * shape.depth() * shape.co / 2, [&](int64_t p) {
+  parallel_for(job.all_panels, F::kPoints * shape.depth() * shape.out_channels() / 2, [&](int64_t p) {
     float packed[kPackedTaps * kChannels];
     for (int64_t i = 0; i < filters; i += part)
       job.transform_weights(p, i, min64(part, filters - i), transformed + p * job.u_panel, packed);
@@ -196,7 +202,7 @@ template <class F>
 void run(const WinogradShape& shape, const float* in, const float* weights, bool rotated, const float* transformed,
          float* out, void* work, const Epilogue* epilogue) {
   Job<F> job(shape, transformed != nullptr);
-  if (job.s.tiles() == 0 || shape.co == 0) return;
+  if (job.s.tiles() == 0 || shape.out_channels() == 0) return;
   job.in = in;
   job.weights = weights;
   job.rotated = rotated;
@@ -204,9 +210,10 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
   job.epilogue = epilogue;
   job.place(static_cast<float*>(work));
   const int64_t depth = shape.depth(), filters = shape.kd * shape.ci, panels = job.all_panels;
-  const int64_t moves = F::kPoints * shape.tiles() * depth / 2,
-                products = F::kPoints * shape.tiles() * depth * shape.out_phases() * shape.co / 32;
-  const int64_t weight_moves = transformed ? 0 : F::kPoints * depth * shape.out_phases() * shape.co / 2;
+  const int64_t outputs = shape.out_phases() * shape.out_channels();
+  const int64_t moves = F::kPoints * shape.tiles() * shape.all_depth() / 2,
+                products = F::kPoints * shape.tiles() * depth * outputs / 32;
+  const int64_t weight_moves = transformed ? 0 : F::kPoints * depth * outputs / 2;
   if (job.by_panel) {
     for (int64_t first = 0, end; first < panels; first = end) {
       end = job.end_of_alike(first);
@@ -221,7 +228,7 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
           job.multiply(b, p, job.v + b * job.v_slot, u, job.m + slot * job.m_slot);
       });
     }
-    parallel_for(job.blocks, shape.tiles() * shape.co,
+    parallel_for(job.blocks, shape.tiles() * shape.out_channels(),
                  [&](int64_t b) { job.apply(b * job.block, b * job.block + job.tiles_of(b)); });
   } else {
     if (!transformed)

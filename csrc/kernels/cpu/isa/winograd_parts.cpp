@@ -169,13 +169,13 @@ void transform_inputs(const WinogradShape& s, WinogradPhase of_out, const float*
   for (; count > 0; --count, walk.step()) {
     const TilePosition t = walk.here();
     const int64_t image = t.slice / s.od, front = t.slice % s.od - s.pad_front;
-    const int64_t ahead = step_ahead<F>(s, t, s.w, s.step_in) * s.ci;
+    const int64_t ahead = step_ahead<F>(s, t, s.w, s.step_in) * s.in_channels();
     for (int64_t tap = 0; tap < s.kd; ++tap) {
       const int64_t slice = front + tap * s.dilation_d;
       const bool there = slice >= 0 && slice < s.d;
-      const ImageShape shape{there ? s.h : 0, s.w, s.ci, s.step_in * s.dilation_h, s.step_in * s.dilation_w};
-      const float* pixels = in + (image * s.d + (there ? slice : 0)) * s.h * s.w * s.ci;
-      for (int64_t f = 0; f < phases; ++f, v += s.ci) {
+      const ImageShape shape{there ? s.h : 0, s.w, s.in_channels(), s.step_in * s.dilation_h, s.step_in * s.dilation_w};
+      const float* pixels = in + (image * s.d + (there ? slice : 0)) * s.h * s.w * s.in_channels();
+      for (int64_t f = 0; f < phases; ++f, v += s.in_channels()) {
         const WinogradPhase of_in = s.phase(s.step_in, f);
         const int64_t top = s.step_in * t.top - s.pad_top[of_in.h + of_out.h],
                       left = s.step_in * t.left - s.pad_left[of_in.w + of_out.w];
@@ -188,12 +188,13 @@ void transform_inputs(const WinogradShape& s, WinogradPhase of_out, const float*
 template <class F>
 void transform_gradients(const WinogradShape& s, const float* dout, int64_t first, int64_t count, float* v,
                          int64_t point_stride) {
-  const ImageShape shape{s.oh, s.ow, s.co, s.dilation_h, s.dilation_w};
+  const ImageShape shape{s.oh, s.ow, s.out_channels(), s.dilation_h, s.dilation_w};
   Walk walk(s, first);
-  for (; count > 0; --count, walk.step(), v += s.co) {
+  for (; count > 0; --count, walk.step(), v += s.out_channels()) {
     const TilePosition t = walk.here();
-    transform_tile<F::H::M, F::W::M, 0>(shape, dout + t.slice * s.oh * s.ow * s.co, t.top, t.left,
-                                        step_ahead<F>(s, t, s.ow, 1) * s.co, v, point_stride, GradientTile<F>());
+    transform_tile<F::H::M, F::W::M, 0>(shape, dout + t.slice * s.oh * s.ow * s.out_channels(), t.top, t.left,
+                                        step_ahead<F>(s, t, s.ow, 1) * s.out_channels(), v, point_stride,
+                                        GradientTile<F>());
   }
 }
 
@@ -201,17 +202,18 @@ template <class F>
 void transform_outputs(const WinogradShape& s, WinogradPhase of_out, const float* m, int64_t point_stride,
                        int64_t first, int64_t count, int64_t channel, int64_t channels, float* out) {
   constexpr int kRows = F::H::M, kCols = F::W::M;
-  const int64_t row = s.out_w * s.co, apart_h = s.step_out * s.dilation_h, apart_w = s.step_out * s.dilation_w;
+  const int64_t all = s.out_channels(), row = s.out_w * all, apart_h = s.step_out * s.dilation_h,
+                apart_w = s.step_out * s.dilation_w;
   Walk walk(s, first);
   for (; count > 0; --count, walk.step(), m += kChannels) {
     const TilePosition t = walk.here();
     const int64_t top = s.step_out * t.top + s.top[of_out.h], left = s.step_out * t.left + s.left[of_out.w];
-    float* corner = out + ((t.slice * s.out_h + top) * s.out_w + left) * s.co + channel;
+    float* corner = out + ((t.slice * s.out_h + top) * s.out_w + left) * all + channel;
     const int rows = inside(s.out_h, top, apart_h, kRows), cols = inside(s.out_w, left, apart_w, kCols);
-    const int64_t ahead = step_ahead<F>(s, t, s.out_w, s.step_out) * s.co;
+    const int64_t ahead = step_ahead<F>(s, t, s.out_w, s.step_out) * all;
     for (int64_t c = 0; c < channels; c += W) {
       VF in[F::kPoints], y[F::kOutputs];
-      const int64_t down = made_here(apart_h * row), across = made_here(apart_w * s.co),
+      const int64_t down = made_here(apart_h * row), across = made_here(apart_w * all),
                     stride = made_here(point_stride);
       float* to = corner + c;
       const float* from = m + c;  // panels are padded to whole vectors

@@ -32,7 +32,7 @@ DLCORE_INLINE void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& b
 
 DLCORE_INLINE VF load_some(const float* p, int n) { return n == W ? load(p) : load_partial(p, n); }
 // v[tile][point·point_stride + channel] of `count` input tiles from `first` on, as outputs of phase `of_out` see them,
-// all s.depth() channels of their products.
+// all s.all_depth() channels of their products.
 template <class F>
 void transform_inputs(const WinogradShape& s, WinogradPhase of_out, const float* in, int64_t first, int64_t count,
                       float* v, int64_t point_stride);

@@ -23,15 +23,15 @@ struct Sizes {
   int64_t v_point, d_point;           // from one point to the next: a line more than a block, which is often a power of
                                       // two and would put all points of a tile into the same few lines of a cache
   explicit Sizes(const WinogradShape& s) {
-    const int64_t channels = s.depth() + s.co;
+    const int64_t channels = s.all_depth() + s.out_channels();
     block = (channels <= 128 ? 96 : 128) * 36 / F::kPoints;  // so measured: some megabyte
     if (block > s.tiles()) block = s.tiles();
     blocks = block ? (s.tiles() + block - 1) / block : 0;
-    v_point = block * s.depth() + 16;
-    d_point = block * s.co + 16;
+    v_point = block * s.all_depth() + 16;
+    d_point = block * s.out_channels() + 16;
     v = F::kPoints * v_point;
     d = F::kPoints * d_point;
-    sums = F::kPoints * s.depth() * s.co;
+    sums = F::kPoints * s.depth() * s.out_channels();
   }
 };
 
@@ -49,13 +49,14 @@ struct Patches {
   Patches(const WinogradShape& s, const Sizes<F>& z)
       : used(z.blocks == 1 && z.sums > 1 << 18),
         across(ceil_div(s.depth(), kPatchColumns)),
-        count(ceil_div(s.co, kRowChunk) * across),
+        count(s.groups * ceil_div(s.co, kRowChunk) * across),
         slots(min64(kPatchSlots, count)) {}
 };
 
-// Some of the sums at one point: rows [first, first + count) of co, columns [column, column + cols) of the depth.
+// Some of the sums at one point: of a group, rows [first, first + count) of co, columns [column, column + cols) of the
+// depth.
 struct Patch {
-  int64_t first, count, column, cols;
+  int64_t group, first, count, column, cols;
   float* sums = nullptr;  // [count][row]
   int64_t row = 0;
 };
@@ -71,20 +72,22 @@ Patch needed(Patch p, WinogradShape::Depth depth) {
 
 // sums[co][depth] (+)= d[tile][co]ᵀ v[tile][depth].
 void multiply(const WinogradShape& s, const float* v, const float* d, const Patch& p, int64_t tiles, bool accumulate) {
-  const int64_t depth = s.depth();
+  const int64_t depth = s.all_depth(), channels = s.out_channels();
+  d += p.group * s.co + p.first;
+  v += p.group * s.depth() + p.column;
   if (kPacked) {
     GemmArgs product;
     product.m = s.co - p.first, product.n = p.row, product.ldb = depth, product.k = tiles;
-    product.a_row = 1, product.a_col = s.co;
-    product.a = d + p.first, product.b = v + p.column, product.c = p.sums;
+    product.a_row = 1, product.a_col = channels;
+    product.a = d, product.b = v, product.c = p.sums;
     run_rows_alone(product, 0, p.count, p.cols, accumulate);
     return;
   }
   for (int64_t c = 0; c < p.cols; c += kPanel) {
     for (int64_t r = 0; r < p.count; r += kTileRows) {
-      const Segment segment{d + p.first + r, v + p.column + c, tiles};
+      const Segment segment{d + r, v + c, tiles};
       run_tile(static_cast<int>(min64(kTileRows, p.count - r)), min64(kPanel, p.cols - c),
-               {&segment, 1, 1, s.co, depth, p.sums + r * p.row + c, p.row, accumulate});
+               {&segment, 1, 1, channels, depth, p.sums + r * p.row + c, p.row, accumulate});
     }
   }
 }
@@ -146,21 +149,25 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
   const Patches<F> patches(s, z);
   const Taps<F> taps(s);
   if (!z.blocks) {
-    for (int64_t i = 0; i < s.co * s.ci * s.kd * s.kernel_h * s.kernel_w; ++i) dw[i] = 0.0f;
+    for (int64_t i = 0; i < s.groups * s.weights(); ++i) dw[i] = 0.0f;
     return;
   }
   for (int64_t b = 0; b < z.blocks; ++b) {
     const int64_t first = b * z.block, count = s.tiles() - first < z.block ? s.tiles() - first : z.block;
     constexpr int64_t kTiles = 8;
-    parallel_for((count + kTiles - 1) / kTiles, count * (s.depth() + s.co) * F::kPoints / 4, [&](int64_t chunk) {
-      const int64_t t = chunk * kTiles, some = min64(kTiles, count - t);
-      transform_inputs<F>(s, {}, in, first + t, some, v + t * s.depth(), z.v_point);
-      transform_gradients<F>(s, dout, first + t, some, d + t * s.co, z.d_point);
-    });
-    const int64_t stretches = ceil_div(s.co, kRowChunk), products = F::kPoints * count * s.depth() * s.co / 32;
+    parallel_for((count + kTiles - 1) / kTiles, count * (s.all_depth() + s.out_channels()) * F::kPoints / 4,
+                 [&](int64_t chunk) {
+                   const int64_t t = chunk * kTiles, some = min64(kTiles, count - t);
+                   transform_inputs<F>(s, {}, in, first + t, some, v + t * s.all_depth(), z.v_point);
+                   transform_gradients<F>(s, dout, first + t, some, d + t * s.out_channels(), z.d_point);
+                 });
+    const int64_t stretches = ceil_div(s.co, kRowChunk),
+                  products = F::kPoints * count * s.depth() * s.out_channels() / 32;
     if (patches.used) {
       in_slots(patches.slots, patches.count, products, [&](int64_t slot, int64_t patch) {
-        Patch p{patch / patches.across * kRowChunk, kRowChunk, patch % patches.across * kPatchColumns, kPatchColumns};
+        const int64_t row = patch / patches.across;
+        Patch p{row / stretches, row % stretches * kRowChunk, kRowChunk, patch % patches.across * kPatchColumns,
+                kPatchColumns};
         p.count = min64(p.count, s.co - p.first);
         p.row = p.cols = min64(p.cols, s.depth() - p.column);
         const int64_t point_stride = kRowChunk * kPatchColumns;
@@ -170,18 +177,20 @@ void winograd_weight::run(const WinogradShape& shape, const float* in, const flo
           multiply(s, v + point * z.v_point, d + point * z.d_point, needed(p, s.depth_at<F>(point, {})), count, false);
         }
         for (int64_t r = 0; r < p.count; ++r)
-          finish<F>(s, taps, own + r * p.cols, point_stride, p.first + r, p.column, p.cols, dw);
+          finish<F>(s, taps, own + r * p.cols, point_stride, p.group * s.co + p.first + r, p.column, p.cols, dw);
       });
       return;
     }
-    parallel_for(F::kPoints * stretches, products, [&](int64_t chunk) {
-      const int64_t point = chunk / stretches, row = chunk % stretches * kRowChunk, depth = s.depth();
-      const Patch p{row, min64(kRowChunk, s.co - row), 0, depth, sums + (point * s.co + row) * depth, depth};
+    parallel_for(F::kPoints * s.groups * stretches, products, [&](int64_t chunk) {
+      const int64_t point = chunk / stretches / s.groups, group = chunk / stretches % s.groups,
+                    row = chunk % stretches * kRowChunk, depth = s.depth();
+      float* own = sums + ((point * s.groups + group) * s.co + row) * depth;
+      const Patch p{group, row, min64(kRowChunk, s.co - row), 0, depth, own, depth};
       multiply(s, v + point * z.v_point, d + point * z.d_point, needed(p, s.depth_at<F>(point, {})), count, b > 0);
     });
   }
-  const int64_t depth = s.depth(), point_stride = s.co * depth;
-  parallel_for(s.co, s.co * depth * F::kPoints / 4,
+  const int64_t depth = s.depth(), channels = s.out_channels(), point_stride = channels * depth;
+  parallel_for(channels, channels * depth * F::kPoints / 4,
                [&](int64_t o) { finish<F>(s, taps, sums + o * depth, point_stride, o, 0, depth, dw); });
 }
 
