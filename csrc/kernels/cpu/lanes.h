@@ -58,7 +58,7 @@ DLCORE_INLINE Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) {
 // The larger; b where a is NaN.
 DLCORE_INLINE Lanes larger(const Lanes& a, const Lanes& b) {
   Lanes r;
-  DLCORE_EACH_PART r.v[part] = select(a.v[part] > b.v[part], a.v[part], b.v[part]);
+  DLCORE_EACH_PART r.v[part] = larger(a.v[part], b.v[part]);
   return r;
 }
 

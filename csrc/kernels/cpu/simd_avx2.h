@@ -24,6 +24,8 @@ DLCORE_INLINE VU multiply_high(VU a, VU b) {
   const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), _mm256_srli_epi64((__m256i)b, 32));
   return (VU)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
 }
+// The larger; b where a or b is NaN.
+DLCORE_INLINE VF larger(VF a, VF b) { return (VF)_mm256_max_ps((__m256)a, (__m256)b); }
 // As math.h has them for any type, in one instruction: NaN stays.
 DLCORE_INLINE VF at_most(VF x, float limit) { return (VF)_mm256_min_ps(_mm256_set1_ps(limit), (__m256)x); }
 DLCORE_INLINE VF at_least(VF x, float limit) { return (VF)_mm256_max_ps(_mm256_set1_ps(limit), (__m256)x); }

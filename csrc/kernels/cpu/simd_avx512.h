@@ -45,6 +45,8 @@ DLCORE_INLINE VU multiply_high(VU a, VU b) {
                                              _mm512_maskz_srli_epi64(0xff, (__m512i)b, 32));
   return (VU)_mm512_mask_blend_epi32(0xaaaa, _mm512_maskz_srli_epi64(0xff, even, 32), odd);
 }
+// The larger; b where a or b is NaN.
+DLCORE_INLINE VF larger(VF a, VF b) { return (VF)_mm512_maskz_max_ps(kAllLanes, (__m512)a, (__m512)b); }
 // As math.h has them for any type, in one instruction: NaN stays.
 DLCORE_INLINE VF at_most(VF x, float limit) {
   return (VF)_mm512_maskz_min_ps(kAllLanes, _mm512_set1_ps(limit), (__m512)x);

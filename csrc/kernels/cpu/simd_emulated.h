@@ -60,6 +60,8 @@ DLCORE_INLINE VF permute(VF v, VI index) {
   return r;
 }
 
+DLCORE_INLINE VF larger(VF a, VF b) { return select(a > b, a, b); }
+
 // W of them as integers.
 template <class T>
 DLCORE_INLINE VI widen(const T* p, int n) {
