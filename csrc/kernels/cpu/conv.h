@@ -47,9 +47,10 @@ struct ConvMap {
 };
 
 // Convolutions that go row by row and frame the image with zeros themselves: their borders are no phases of their own.
+inline bool is_flat(const ConvShape& s) { return s.d == 1 && s.od == 1 && s.kd == 1; }
 inline bool goes_by_rows(const ConvShape& s) {
-  const bool depthwise = s.ci == 1 && s.co == 1, flat = s.d == 1 && s.od == 1 && s.kd == 1;
-  return s.groups > 1 ? depthwise || flat : flat && s.ci <= 3;
+  const bool depthwise = s.ci == 1 && s.co == 1;
+  return s.groups > 1 ? depthwise || is_flat(s) : s.ci <= 3;
 }
 
 struct ConvTable {

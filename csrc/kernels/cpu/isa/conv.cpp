@@ -77,7 +77,7 @@ size_t workspace_forward(const ConvShape& s) {
 }
 size_t workspace_data(const ConvShape& s) {
   if (is_product(s)) return gemm_table.workspace(product(s, false));
-  return static_cast<size_t>(packed_floats(s, s.co, s.ci)) * sizeof(float);
+  return static_cast<size_t>(packed_floats(s, s.co, s.ci)) * sizeof(float) + workspace_few(s);
 }
 
 // Few channels: from a padded copy, where a row of taps and their channels are one stretch, by tiles of neighbouring
@@ -183,6 +183,9 @@ void backward_data(const ConvShape& s, const ConvMap& map, const float* dy, cons
   } else if (is_shuffled(s)) {
     pack_shuffled(s, true, w, packed);
     run_points_grouped(conv, true);
+  } else if (workspace_few(s)) {
+    pack_few(s, w, packed);
+    run_volume_few(conv, packed + packed_floats(s, s.co, s.ci));
   } else if (data_to_few(s) && fits_few(conv)) {
     pack_few(s, w, packed);
     run_points_few(conv);

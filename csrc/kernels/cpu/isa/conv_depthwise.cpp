@@ -295,7 +295,7 @@ void run_points_depthwise(const PointConv& whole) {
 }
 
 bool has_depthwise_weight(const ConvShape& s) {
-  return s.d == 1 && s.od == 1 && s.kd == 1 && (s.kw <= 3 || s.kw == 5 || s.kw == 7);
+  return is_flat(s) && (s.kw <= 3 || s.kw == 5 || s.kw == 7);
 }
 
 // Adds a row of gradients to the sums [tap][channel] of one vector of channels, whose first x, dy and sums point to.

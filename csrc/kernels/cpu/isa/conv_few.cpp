@@ -1,12 +1,14 @@
-// Backward-data towards an image's one to four channels. So few outputs a pixel fill no vector: lanes are neighbouring
-// pixels instead, for which the rows of gradients are transposed, channel by channel, into a ring in the cache.
+// Backward-data towards an image's one to three channels. So few outputs a pixel fill no vector: lanes are neighbouring
+// pixels instead, for which the rows of gradients are transposed, channel by channel: into a ring in the cache, or with
+// a depth, whose slices a row sees several of, all rows of an image.
 #include "base/parallel.h"
 #include "kernels/cpu/isa/conv_rows.h"
 
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-constexpr int64_t kFloats = 98304;  // 384 KB, of a second-level cache
+constexpr int64_t kFloats = 98304;                   // 384 KB, of a second-level cache
+constexpr int64_t kVolumeFloats = int64_t{1} << 24;  // 64 MB
 #ifdef DLCORE_WIDE
 constexpr int kMost = 4;
 #else
@@ -79,12 +81,14 @@ void fill_transposed(const PointConv& conv, const Ring& ring, int64_t stride, in
               end - first, conv.source_channels, to + first, stride);
 }
 
-void run_row(const PointConv& conv, const Ring& ring, int64_t stride, int64_t h, const float* rows, float* dest) {
+// Row h of slice z; row_at(slice, row) is the transposed source row, from column `left` on.
+template <class F>
+void run_row(const PointConv& conv, int64_t left, int64_t stride, int64_t z, int64_t h, F row_at, float* dest) {
   const int64_t channels = conv.dest_channels;
   for (int64_t p = 0; p < conv.map->count; ++p) {
     const ConvPhase& phase = conv.map->phases[p];
-    if (h % phase.h.step != phase.h.first) continue;
-    float* out = dest + (h * conv.dest_w + phase.w.first) * channels;
+    if (h % phase.h.step != phase.h.first || z % phase.d.step != phase.d.first) continue;
+    float* out = dest + ((z * conv.dest_h + h) * conv.dest_w + phase.w.first) * channels;
     for (int64_t j = 0; j < phase.w.count; j += kMost * W) {
       const int64_t pixels = min64(kMost * W, phase.w.count - j);
       float sums[3 * kMost * W];
@@ -95,9 +99,9 @@ void run_row(const PointConv& conv, const Ring& ring, int64_t stride, int64_t h,
         t.accumulate = at > 0;
         for (int64_t k = 0; k < t.taps; ++k) {
           const ConvTap& tap = phase.taps[at + k];
-          const int64_t r = h / phase.h.step * phase.h.source + tap.offset_h;
-          const int64_t slot = (r % ring.rows + ring.rows) % ring.rows;
-          t.from[k] = rows + slot * conv.source_channels * stride + j + tap.offset_w - ring.left;
+          const float* row = row_at(z / phase.d.step * phase.d.source + tap.offset_d,
+                                    h / phase.h.step * phase.h.source + tap.offset_h);
+          t.from[k] = row + j + tap.offset_w - left;
           t.weights[k] = conv.weights + tap.index * conv.source_channels * channels;
         }
         pixel_fn(channels, ceil_div(pixels, W))(t);
@@ -111,8 +115,13 @@ void run_row(const PointConv& conv, const Ring& ring, int64_t stride, int64_t h,
 
 }  // namespace
 
-bool data_to_few(const ConvShape& s) {
-  return s.groups == 1 && s.ci <= 3 && s.co >= 8 && s.d == 1 && s.od == 1 && s.kd == 1 && s.w >= W;
+bool data_to_few(const ConvShape& s) { return goes_by_rows(s) && s.groups == 1 && s.co >= 8 && s.w >= W; }
+
+size_t workspace_few(const ConvShape& s) {
+  if (!data_to_few(s) || is_flat(s)) return 0;
+  const int64_t columns = ceil_div(s.w, s.stride_w) + ceil_div(s.pad_left + (s.kw - 1) * s.dilation_w, s.stride_w) + 3;
+  const int64_t floats = (s.od * s.oh + 1) * s.co * (columns + W);
+  return floats <= kVolumeFloats ? static_cast<size_t>(floats) * sizeof(float) : 0;
 }
 
 void pack_few(const ConvShape& s, const float* w, float* packed) {
@@ -124,6 +133,32 @@ void pack_few(const ConvShape& s, const float* w, float* packed) {
 bool fits_few(const PointConv& conv) {
   const Ring ring = ring_of(conv, 1, 1);
   return ring.width && ring.rows * conv.source_channels * (ring.width + kMost * W) <= kFloats;
+}
+
+void run_volume_few(const PointConv& conv, float* space) {
+  const auto [left, right] = columns_of(conv);
+  const Ring row{1, left, max64(0, right - left + 1), 1};
+  const int64_t stride = row.width + W, line = conv.source_channels * stride;
+  const int64_t source_rows = conv.source_d * conv.source_h, dest_rows = conv.dest_d * conv.dest_h;
+  float* zeros = space + source_rows * line;
+  for (int64_t i = 0; i < line; ++i) zeros[i] = 0.0f;
+  for (int64_t image = 0; image < conv.n; ++image) {
+    const float* source = conv.source + image * source_rows * conv.source_w * conv.source_channels;
+    float* dest = conv.dest + image * dest_rows * conv.dest_w * conv.dest_channels;
+    parallel_for(source_rows, source_rows * line / 4, [&](int64_t r) {
+      const int64_t z = r / conv.source_h;
+      fill_transposed(conv, row, stride, r % conv.source_h,
+                      source + z * conv.source_h * conv.source_w * conv.source_channels, space + r * line);
+    });
+    const int64_t cycles = dest_rows * ceil_div(conv.dest_w, W) * conv.taps * conv.source_channels * 2;
+    parallel_for(dest_rows, cycles, [&](int64_t r) {
+      const auto row_at = [&](int64_t slice, int64_t h) {
+        const bool inside = slice >= 0 && slice < conv.source_d && h >= 0 && h < conv.source_h;
+        return inside ? space + (slice * conv.source_h + h) * line : zeros;
+      };
+      run_row(conv, left, stride, r / conv.dest_h, r % conv.dest_h, row_at, dest);
+    });
+  }
 }
 
 void run_points_few(const PointConv& conv) {
@@ -142,7 +177,8 @@ void run_points_few(const PointConv& conv) {
       const Window now = window_of(conv, h);
       for (int64_t r = max64(filled, now.low); r <= now.high; ++r, filled = r)
         fill_transposed(conv, ring, stride, r, source, rows + (r % ring.rows + ring.rows) % ring.rows * line);
-      run_row(conv, ring, stride, h, rows, dest);
+      const auto row_at = [&](int64_t, int64_t r) { return rows + (r % ring.rows + ring.rows) % ring.rows * line; };
+      run_row(conv, ring.left, stride, 0, h, row_at, dest);
     }
   });
 }

@@ -29,6 +29,9 @@ void pack_shuffled(const ConvShape& s, bool backward, const float* w, float* pac
 bool data_to_few(const ConvShape& s);
 bool fits_few(const PointConv& conv);
 void run_points_few(const PointConv& conv);
+// With a depth: bytes of `space`, 0 where that would be too much.
+size_t workspace_few(const ConvShape& s);
+void run_volume_few(const PointConv& conv, float* space);
 void pack_few(const ConvShape& s, const float* w, float* packed);
 // Backward-weight of a depthwise convolution, one row of gradients and one vector of channels.
 bool has_depthwise_weight(const ConvShape& s);
@@ -45,7 +48,7 @@ size_t workspace_weight_product(const ConvShape& s);
 void backward_weight_product(const ConvShape& s, const float* x, const float* dy, float* dw, void* workspace);
 
 inline bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.ci == 1 && s.co == 1; }
-inline bool is_grouped(const ConvShape& s) { return s.groups > 1 && s.d == 1 && s.od == 1 && s.kd == 1; }
+inline bool is_grouped(const ConvShape& s) { return s.groups > 1 && is_flat(s); }
 // A vector of at least two groups.
 inline bool is_shuffled(const ConvShape& s) { return is_grouped(s) && !is_depthwise(s) && max64(s.ci, s.co) <= W / 2; }
 // With so few input channels rows of taps are read as one stretch, from a padded copy of the image.

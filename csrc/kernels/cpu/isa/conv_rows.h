@@ -67,9 +67,25 @@ struct Ring {
   int64_t rows, left, width;  // width 0: does not fit
   int64_t channels;           // of a block
 };
+// The source columns behind a row of the destination: the first, and the last.
+struct Columns {
+  int64_t left = int64_t{1} << 60, right = -(int64_t{1} << 60);
+};
+inline Columns columns_of(const PointConv& conv) {
+  Columns c;
+  for (int64_t p = 0; p < conv.map->count; ++p) {
+    const ConvPhase& phase = conv.map->phases[p];
+    for (int64_t t = 0; t < phase.tap_count; ++t) {
+      c.left = min64(c.left, phase.taps[t].offset_w);
+      c.right = max64(c.right, phase.taps[t].offset_w + (phase.w.count - 1) * phase.w.source);
+    }
+  }
+  return c;
+}
 // `unit`: what channels of a block are a multiple of.
 inline Ring ring_of(const PointConv& conv, int64_t channels, int64_t unit) {
-  Ring ring{0, int64_t{1} << 60, 0, 0};
+  const auto [left, right] = columns_of(conv);
+  Ring ring{0, left, 0, 0};
   if (conv.source_d * conv.dest_d != 1) return ring;
   Window last{-(int64_t{1} << 60), -(int64_t{1} << 60)};
   for (int64_t h = 0; h < conv.dest_h; ++h) {
@@ -78,14 +94,6 @@ inline Ring ring_of(const PointConv& conv, int64_t channels, int64_t unit) {
     if (now.low < last.low || now.high < last.high) return ring;
     ring.rows = max64(ring.rows, now.high - now.low + 1);
     last = now;
-  }
-  int64_t right = -(int64_t{1} << 60);
-  for (int64_t p = 0; p < conv.map->count; ++p) {
-    const ConvPhase& phase = conv.map->phases[p];
-    for (int64_t t = 0; t < phase.tap_count; ++t) {
-      ring.left = min64(ring.left, phase.taps[t].offset_w);
-      right = max64(right, phase.taps[t].offset_w + (phase.w.count - 1) * phase.w.source);
-    }
   }
   if (right < ring.left || ring.rows > kRingFloats || right - ring.left >= kRingFloats) return ring;
   const int64_t pixels = ring.rows * (right - ring.left + 1), fit = kRingFloats / pixels / unit;
