@@ -17,16 +17,16 @@ inline bool wants_winograd(const KernelSpec& spec) { return spec.attrs.text_or("
 // roles exchanged, of the input's gradient.
 inline WinogradShape winograd_shape(const KernelSpec& spec, const ConvShape& s) {
   struct Known {
-    int64_t tile_h, tile_w, taps_h, taps_w;
+    int64_t tile_h, tile_w, taps_h, taps_w, step;
   };
-#define DLCORE_FORM(F) {winograd::F::H::M, winograd::F::W::M, winograd::F::H::R, winograd::F::W::R},
+#define DLCORE_FORM(F) {winograd::F::H::M, winograd::F::W::M, winograd::F::H::R, winograd::F::W::R, winograd::F::kStep},
   constexpr Known kForms[kWinogradForms] = {DLCORE_WINOGRAD_FORMS(DLCORE_FORM)};
 #undef DLCORE_FORM
   const int64_t tile = spec.attrs.text_or("algorithm", "direct") == "winograd4" ? 4 : 2, step = s.stride_w;
   const int64_t taps_h = (s.kh + step - 1) / step, taps_w = (s.kw + step - 1) / step;  // of the first phase
   int form = 0;
-  while (form < kWinogradForms &&
-         !(kForms[form].tile_w == tile && kForms[form].taps_h == taps_h && kForms[form].taps_w == taps_w))
+  while (form < kWinogradForms && !(kForms[form].tile_w == tile && kForms[form].taps_h == taps_h &&
+                                    kForms[form].taps_w == taps_w && kForms[form].step == step))
     ++form;
   const bool plain = step == 1 && s.stride_h == 1 && s.stride_d == 1;
   const bool phases = step == 2 && s.stride_h == 2 && s.kd == 1 && s.dilation_h == 1 && s.dilation_w == 1;

@@ -120,6 +120,7 @@ bool data_to_few(const ConvShape& s) { return goes_by_rows(s) && s.groups == 1 &
 size_t workspace_few(const ConvShape& s) {
   if (!data_to_few(s) || is_flat(s)) return 0;
   const int64_t columns = ceil_div(s.w, s.stride_w) + ceil_div(s.pad_left + (s.kw - 1) * s.dilation_w, s.stride_w) + 3;
+  if (columns > kVolumeFloats) return 0;
   const int64_t floats = (s.od * s.oh + 1) * s.co * (columns + W);
   return floats <= kVolumeFloats ? static_cast<size_t>(floats) * sizeof(float) : 0;
 }
