@@ -45,7 +45,8 @@ def test_errors_of_both(layer: Callable[[], nn.Module], fast: str, precise: str,
     x = X.reshape(4, 32, *{nn.Conv1d: (256,), nn.Conv2d: (16, 16), nn.Conv3d: (4, 8, 8)}[type(model)])
     # The float64 kernels know the direct sum alone.
     attrs = {"stride": [model.stride[0]] * (x.ndim - 2), "padding": [model.padding[0]] * (2 * (x.ndim - 2))}
-    attrs |= {"dilation": [model.dilation[0]] * (x.ndim - 2), "groups": model.groups, "layout": "ncdhw" if x.ndim == 5 else "nchw"}
+    attrs |= {"dilation": [model.dilation[0]] * (x.ndim - 2), "groups": model.groups}
+    attrs["layout"] = "ncdhw" if x.ndim == 5 else "nchw"
     wide, weight = x.astype(np.float64), np.asarray(model.weight.numpy(), np.float64)
     if x.ndim == 3:  # a signal is an image of height 1
         wide, weight = wide[:, :, None], weight[:, :, None]
