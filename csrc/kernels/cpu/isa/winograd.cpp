@@ -51,7 +51,10 @@ struct Job {
     panels = s.groups * group_panels;
     all_panels = s.out_phases() * panels;
     by_panel = blocks == 1 || (blocks == 2 && panels > 2) || (blocks <= 4 && panels >= 8);
-    if (blocks == 2) block = (s.tiles() + 1) / 2;
+    if (blocks == 2 || (!by_panel && blocks <= 4)) {  // a few: alike, for two threads and four
+      block = ceil_div(s.tiles(), blocks + blocks % 2);
+      blocks = ceil_div(s.tiles(), block);
+    }
     slots = min64(kSlots, by_panel ? all_panels : blocks);
     u_point = s.depth() * kChannels + 16;  // a line more: else often multiples of 4 KB, so that all points of a
     v_point = block * s.all_depth() + 16;  // filter or a tile would share a few lines of a cache
