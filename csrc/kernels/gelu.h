@@ -9,10 +9,10 @@ namespace DLCORE_MATH_NAMESPACE {
 
 inline constexpr float kGeluEnd = 13.15f;  // beyond, a·Φ(-a) is no normal number: 0
 
-// exp(-a²/2) = (2 - u)·p, with p a power of two: 0 beyond kGeluEnd.
+// a is not beyond kGeluEnd; exp(-a²/2) = (2 - u)·p, with p a power of two, and 0 beyond it.
 template <class V>
 struct NormalTail {
-  V ratio, u, p;
+  V a, ratio, u, p;
 
   DLCORE_INLINE V minus(V f) const { return fma(u, f, -(f + f)); }  // f·exp(-a²/2)·(-1/p)
 };
@@ -25,34 +25,32 @@ DLCORE_INLINE NormalTail<V> normal_tail(V size) {
   const V a = at_most(size, kGeluEnd), square = a * a, lost = fma(a, a, -square);
   const V sum = fma(square, constant<V>(-0.5f * kLog2e), constant<V>(kShift)), k = sum - kShift;
   const V r = fma(k, constant<V>(2 * kLn2Lo), fma(k, constant<V>(2 * kLn2Hi), square));
-  const V series = polynomial(r, 0x1.fffffep-2f / -2, 0x1.5554b2p-3f / 4, 0x1.555714p-5f / -8, 0x1.122674p-7f / 16,
-                              0x1.6b7590p-10f / -32);
+  const V series = polynomial(r, kExp[0] / -2, kExp[1] / 4, kExp[2] / -8, kExp[3] / 16, kExp[4] / -32);
   const V q = (3.0f - a) / (a + 3.0f);
   const V ratio = polynomial(q, 0x1.f1b89cp-4f, 0x1.a6b66ap-3f, 0x1.f8baccp-4f, 0x1.7a9458p-5f, 0x1.91e0f6p-8f,
                              -0x1.7cb9a6p-9f, -0x1.01ff62p-10f, 0x1.646c3ep-12f, 0x1.e6b226p-14f, -0x1.c64002p-15f);
   const V power = select(size > kGeluEnd, V{}, as_float(as_int(sum) << 23));
-  return {ratio, fma(r * r, series, r) + lost, power};
+  return {a, ratio, fma(r * r, series, r) + lost, power};
 }
 
 // What GELU and its derivative share, which is most of either.
 template <class V>
 struct GeluParts {
-  V x, a;
+  V x;
   NormalTail<V> t;
 
   // x·Φ(x) = max(x, 0) - a·Φ(-a)
-  DLCORE_INLINE V value() const { return fma(a * t.minus(t.ratio), t.p, at_least(x, 0.0f)); }
+  DLCORE_INLINE V value() const { return fma(t.a * t.minus(t.ratio), t.p, at_least(x, 0.0f)); }
   // Φ(x) + x·φ(x): with s = Φ(-a) - a·φ(a), s left of 0 and 1 - s right of it.
   DLCORE_INLINE V slope() const {
     constexpr float kInvSqrt2Pi = 0x1.988454p-2f;
-    const V s = t.minus(fma(a, constant<V>(-kInvSqrt2Pi), t.ratio)) * t.p;
+    const V s = t.minus(fma(t.a, constant<V>(-kInvSqrt2Pi), t.ratio)) * t.p;
     return select(x > 0.0f, 1.0f + s, -s);
   }
 };
 template <class V>
 DLCORE_INLINE GeluParts<V> gelu_parts(V x) {
-  const V size = magnitude(x);
-  return {x, at_most(size, kGeluEnd), normal_tail(size)};
+  return {x, normal_tail(magnitude(x))};
 }
 template <class V>
 DLCORE_INLINE V gelu(V x) {

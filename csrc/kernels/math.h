@@ -68,6 +68,9 @@ DLCORE_INLINE V scale(V p, IntOf<V> n) {
   return p * power_of_two<V>(half) * power_of_two<V>(n - half);
 }
 
+// (exp(r) - 1 - r)/r² for |r| <= ln(2)/2: kExp[0] + kExp[1]·r + …
+inline constexpr float kExp[] = {0x1.fffffep-2f, 0x1.5554b2p-3f, 0x1.555714p-5f, 0x1.122674p-7f, 0x1.6b7590p-10f};
+
 // exp(hi + lo) = (1 + tail)·2^n with lo far below hi. Arguments beyond the ends give values that `scale` turns into
 // infinity and 0.
 template <class V>
@@ -80,7 +83,7 @@ DLCORE_INLINE ExpParts<V> exp_parts(V hi, V lo) {
   const V x = at_least(at_most(hi, 90.0f), -170.0f);
   const V k = round_even(x * kLog2e);
   const V r = fma(k, constant<V>(-kLn2Hi), x) + fma(k, constant<V>(-kLn2Lo), lo);
-  const V p = polynomial(r, 0x1.fffffep-2f, 0x1.5554b2p-3f, 0x1.555714p-5f, 0x1.122674p-7f, 0x1.6b7590p-10f);
+  const V p = polynomial(r, kExp[0], kExp[1], kExp[2], kExp[3], kExp[4]);
   return {fma(r * r, p, r), to_int(k)};
 }
 
@@ -98,7 +101,7 @@ DLCORE_INLINE QuickParts<V> quick_parts(V x) {
   constexpr float kShift = 0x1.8p23f + 127;
   const V sum = fma(x, constant<V>(kLog2e), constant<V>(kShift)), k = sum - kShift;
   const V r = fma(k, constant<V>(-kLn2Lo), fma(k, constant<V>(-kLn2Hi), x));
-  const V p = polynomial(r, 0x1.fffffep-2f, 0x1.5554b2p-3f, 0x1.555714p-5f, 0x1.122674p-7f, 0x1.6b7590p-10f);
+  const V p = polynomial(r, kExp[0], kExp[1], kExp[2], kExp[3], kExp[4]);
   return {fma(r * r, p, r), sum};
 }
 

@@ -17,14 +17,17 @@ def attributes(op: str, size: int, kernel: int, **more: Any) -> dict[str, Any]:
     return attrs | extra.get(op, {})
 
 
+def inputs_of(g: _core.Graph, op: str, size: int, out: list[int], channels: tuple[int, int], w: list[int]) -> list[int]:
+    x, y = [4, size, size, channels[0]], [4, *out, channels[1]]
+    shapes = {"conv2d": (x, w), "conv2d_backward_data": (y, w), "conv2d_backward_weight": (x, y)}[op]
+    return [g.input(f"x{i}", "f32", shape) for i, shape in enumerate(shapes)]
+
+
 def chosen(op: str, channels: tuple[int, int], size: int, kernel: int, passes: str = "select", **more: Any) -> str:
     out = (size + 2 - kernel) // more.get("stride", [2])[0] + 1
-    groups = more.get("groups", 1)
-    x, y = [4, size, size, channels[0]], [4, out, out, channels[1]]
-    w = [channels[1], channels[0] // groups, kernel, kernel]
-    shapes = {"conv2d": (x, w), "conv2d_backward_data": (y, w), "conv2d_backward_weight": (x, y)}[op]
+    w = [channels[1], channels[0] // more.get("groups", 1), kernel, kernel]
     g = _core.Graph()
-    inputs = [g.input(f"x{i}", "f32", shape) for i, shape in enumerate(shapes)]
+    inputs = inputs_of(g, op, size, [out, out], channels, w)
     g.output("y", g.emit(op, inputs, attributes(op, size, kernel, **more))[0])
     text = g.optimize([passes]).text()
     return text.split('algorithm="')[1].split('"')[0] if "algorithm" in text else ""
@@ -84,11 +87,9 @@ def test_few_tiles_alone_stay_direct() -> None:
 def test_what_no_algorithm_exists_for_is_an_error(op: str, kernel: int, more: dict[str, Any]) -> None:
     attrs = attributes(op, 16, kernel, **{"algorithm": "winograd4", **more})
     reach = (kernel - 1) * attrs["dilation"][0] + 1
-    oh, ow = ((16 + 2 - reach) // s + 1 for s in attrs["stride"])
-    x, w, y = [4, 16, 16, 32], [32, 32 // attrs["groups"], kernel, kernel], [4, oh, ow, 32]
-    shapes = {"conv2d": (x, w), "conv2d_backward_data": (y, w), "conv2d_backward_weight": (x, y)}[op]
+    out = [(16 + 2 - reach) // s + 1 for s in attrs["stride"]]
     g = _core.Graph()
-    inputs = [g.input(f"x{i}", "f32", shape) for i, shape in enumerate(shapes)]
+    inputs = inputs_of(g, op, 16, out, (32, 32), [32, 32 // attrs["groups"], kernel, kernel])
     with pytest.raises(ValueError, match=f"the algorithm {attrs['algorithm']} needs stride 1"):
         g.emit(op, inputs, attrs)
 

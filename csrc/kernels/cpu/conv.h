@@ -46,8 +46,8 @@ struct ConvMap {
   int64_t count;
 };
 
-// Convolutions that go row by row and frame the image with zeros themselves: their borders are no phases of their own.
 inline bool is_flat(const ConvShape& s) { return s.d == 1 && s.od == 1 && s.kd == 1; }
+// Convolutions that go row by row and frame the image with zeros themselves: their borders are no phases of their own.
 inline bool goes_by_rows(const ConvShape& s) {
   const bool depthwise = s.ci == 1 && s.co == 1;
   return s.groups > 1 ? depthwise || is_flat(s) : s.ci <= 3;

@@ -38,14 +38,23 @@ void read(const WinogradShape& s, int64_t step, const float* slice, const Images
     }
 }
 
+// What a row of the products' depth is.
+struct Row {
+  int64_t tap;  // of depth
+  WinogradPhase phase;
+  int64_t channel;
+  Row(const WinogradShape& s, int64_t row)
+      : tap(row / s.ci / s.in_phases()), phase(s.phase(s.step_in, row / s.ci % s.in_phases())), channel(row % s.ci) {}
+};
+
 // u[point][kd][phase][ci][co] of a phase of the outputs.
 template <class F>
 std::vector<float> filters(const WinogradShape& s, const float* weights, bool rotated, WinogradPhase of_out) {
   std::vector<float> u(static_cast<size_t>(F::kPoints * s.depth() * s.co));
   for (int64_t row = 0; row < s.depth(); ++row) {
-    const int64_t t = row / s.ci / s.in_phases(), f = row / s.ci % s.in_phases(), i = row % s.ci;
+    const auto [t, of_in, i] = Row(s, row);
     int64_t taps[F::kTaps];
-    s.find_taps<F>(s.step_out == 2 ? of_out : s.phase(s.step_in, f), rotated, taps);
+    s.find_taps<F>(s.step_out == 2 ? of_out : of_in, rotated, taps);
     for (int64_t o = 0; o < s.co; ++o) {
       const float* w = weights + ((rotated ? i * s.co + o : o * s.ci + i) * s.kd + (rotated ? s.kd - 1 - t : t)) *
                                      s.kernel_h * s.kernel_w;
@@ -75,8 +84,7 @@ template <class F>
 void inputs(const WinogradShape& s, WinogradPhase of_out, const float* in, const Images& from, int64_t n, int64_t z,
             int64_t top, int64_t left, float* v) {
   for (int64_t row = 0; row < s.depth(); ++row, v += F::kPoints) {
-    const int64_t t = row / s.ci / s.in_phases(), i = row % s.ci;
-    const WinogradPhase of_in = s.phase(s.step_in, row / s.ci % s.in_phases());
+    const auto [t, of_in, i] = Row(s, row);
     const int64_t slice = z - s.pad_front + t * s.dilation_d;
     const bool inside = slice >= 0 && slice < s.d;
     float d[F::kPoints];
@@ -145,9 +153,9 @@ void run_weight_of_group(const WinogradShape& s, bool channels_first, const floa
   });
   for (int64_t o = 0; o < s.co; ++o)
     for (int64_t row = 0; row < depth; ++row) {
-      const int64_t t = row / s.ci / s.in_phases(), f = row / s.ci % s.in_phases(), i = row % s.ci;
+      const auto [t, of_in, i] = Row(s, row);
       int64_t taps[F::kTaps];
-      s.find_taps<F>(s.phase(s.step_in, f), false, taps);
+      s.find_taps<F>(of_in, false, taps);
       float g[F::kTaps];
       winograd::filter_gradient_tile<Arithmetic, F>(sums.data() + (o * depth + row) * F::kPoints, g);
       float* to_kernel = dw + ((o * s.ci + i) * s.kd + t) * s.kernel_h * s.kernel_w;
