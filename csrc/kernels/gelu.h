@@ -21,16 +21,16 @@ struct NormalTail {
 // its tail and what the square lost. The sum's low bits become 2^(n-1) instead of 2^n.
 template <class V>
 DLCORE_INLINE NormalTail<V> normal_tail(V size) {
-  constexpr float kShift = 0x1.8p23f + 126;
+  constexpr float kShift = 0x1.8p23f - 8;
   const V a = at_most(size, kGeluEnd), square = a * a, lost = fma(a, a, -square);
-  const V sum = fma(square, constant<V>(-0.5f * kLog2e), constant<V>(kShift)), k = sum - kShift;
-  const V r = fma(k, constant<V>(2 * kLn2Lo), fma(k, constant<V>(2 * kLn2Hi), square));
-  const V series = polynomial(r, kExp[0] / -2, kExp[1] / 4, kExp[2] / -8, kExp[3] / 16, kExp[4] / -32);
+  const V sum = fma(square, constant<V>(-4 * kLog2e), constant<V>(kShift)), k = sum - kShift;
+  const V r = fma(k, constant<V>(kLn2Lo / 4), fma(k, constant<V>(kLn2Hi / 4), square));
+  const V series = polynomial(r, kQuickExp[0] / -2, kQuickExp[1] / 4);
   const V q = (3.0f - a) / (a + 3.0f);
   const V ratio = polynomial(q, 0x1.f1b89cp-4f, 0x1.a6b66ap-3f, 0x1.f8baccp-4f, 0x1.7a9458p-5f, 0x1.91e0f6p-8f,
                              -0x1.7cb9a6p-9f, -0x1.01ff62p-10f, 0x1.646c3ep-12f, 0x1.e6b226p-14f, -0x1.c64002p-15f);
-  const V power = select(size > kGeluEnd, V{}, as_float(as_int(sum) << 23));
-  return {a, ratio, fma(r * r, series, r) + lost, power};
+  const QuickParts<V> e = {fma(r * r, series, r) + lost, sum};
+  return {a, ratio, e.tail, select(size > kGeluEnd, V{}, e.power())};
 }
 
 // What GELU and its derivative share, which is most of either.

@@ -1,5 +1,5 @@
-// exp, sigmoid and tanh in ten to twenty operations each, over the same value types as kernels/math.h, for places that
-// are made of little else: the gates of recurrent layers and the weights of attention.
+// exp and sigmoid without their far ends, over the same value types as kernels/math.h, for places that are made of little
+// else: the gates of recurrent layers, the weights of attention, softmax.
 #pragma once
 #include "kernels/math.h"
 
@@ -17,12 +17,5 @@ DLCORE_INLINE V gate_sigmoid(V x) {
   return 1.0f / (1.0f + quick_parts(-at_least(at_most(x, 87.0f), -87.0f)).value());
 }
 
-// u / (u + 2), u = exp(2x) - 1: within 3 ulp.
-template <class V>
-DLCORE_INLINE V gate_tanh(V x) {
-  const QuickParts<V> e = quick_parts(at_least(at_most(x + x, 20.0f), -20.0f));
-  const V u = fma(e.tail, e.power(), e.power() - 1.0f);
-  return u / (u + 2.0f);
-}
-
 }  // namespace DLCORE_MATH_NAMESPACE
+

@@ -21,6 +21,7 @@ inline bool any(bool mask) { return mask; }
 inline int32_t as_int(float x) { return std::bit_cast<int32_t>(x); }
 inline uint32_t as_unsigned(int32_t x) { return static_cast<uint32_t>(x); }
 inline float as_float(int32_t x) { return std::bit_cast<float>(x); }
+inline float lookup8(const float (&table)[16], int32_t i) { return table[i & 7]; }
 inline float to_float(int32_t x) { return static_cast<float>(x); }
 // As the processor's conversion: INT_MIN where the value does not fit.
 inline int32_t to_int(float x) { return x >= -0x1p31f && x < 0x1p31f ? static_cast<int32_t>(x) : INT32_MIN; }

@@ -75,6 +75,9 @@ DLCORE_INLINE void accumulate(VF& acc, VF a, VF b) { __asm__("vfmadd231ps %2, %1
 DLCORE_INLINE void hold(VF& v) { __asm__("" : "+v"(v)); }
 #endif
 
+// A table of eight, twice over (math.h), at the last three bits of each index.
+DLCORE_INLINE VF lookup8(const float (&table)[16], VI i) { return permute(load(table), i); }
+
 // The 16 virtual lanes of a reduction along contiguous memory (docs/ops.md, lanes16), whatever the hardware's width.
 inline constexpr int kLanes = 16;
 struct Lanes {

@@ -44,7 +44,7 @@ T chain(T start, const T* h, const T* w, int64_t n, int64_t stride = 1) {
 
 float gate(float x) { return scalar::gate_sigmoid(x); }
 double gate(double x) { return scalar_sigmoid(x); }
-float squash(float x) { return scalar::gate_tanh(x); }
+float squash(float x) { return scalar::tanh(x); }
 double squash(double x) { return std::tanh(x); }
 
 template <class T>

@@ -134,7 +134,7 @@ void lstm_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
       h, [&](int64_t j, int n) __attribute__((always_inline)) {
         float* p = gates + j;
         for (int64_t k = 0; k < 4; ++k) fetch(p + (step.ahead * 4 + k) * h);
-        const VF i = gate_sigmoid(get(p, n)), f = gate_sigmoid(get(p + h, n)), g = gate_tanh(get(p + 2 * h, n));
+        const VF i = gate_sigmoid(get(p, n)), f = gate_sigmoid(get(p + h, n)), g = tanh(get(p + 2 * h, n));
         const VF o = gate_sigmoid(get(p + 3 * h, n));
         const VF c = fma(f, get(before + j, n), i * g);
         put(p, i, n);
@@ -142,7 +142,7 @@ void lstm_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
         put(p + 2 * h, g, n);
         put(p + 3 * h, o, n);
         put(cell + j, c, n);
-        put(y + j, o * gate_tanh(c), n);
+        put(y + j, o * tanh(c), n);
       });
 }
 
@@ -154,7 +154,7 @@ void gru_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
       h, [&](int64_t j, int n) __attribute__((always_inline)) {
         float* p = gates + j;
         const VF r = gate_sigmoid(get(p, n)), z = gate_sigmoid(get(p + h, n));
-        const VF candidate = gate_tanh(fma(r, get(products + j, n), get(p + 2 * h, n)));
+        const VF candidate = tanh(fma(r, get(products + j, n), get(p + 2 * h, n)));
         put(p, r, n);
         put(p + h, z, n);
         put(p + 2 * h, candidate, n);
@@ -167,7 +167,7 @@ void rnn_gates(const RecurrentArgs& a, const Step& step, int64_t row) {
   each_vector(
       a.hidden, [&](int64_t j, int n) __attribute__((always_inline)) {
         const VF x = get(y + j, n);
-        put(y + j, a.relu ? select(x < 0.0f, VF{}, x) : gate_tanh(x), n);
+        put(y + j, a.relu ? select(x < 0.0f, VF{}, x) : tanh(x), n);
       });
 }
 
@@ -184,7 +184,7 @@ void lstm_backward(const RecurrentArgs& a, const Step& step, int64_t row) {
         fetch(cell + j + step.ahead * h);
         fetch(dy + j + step.ahead * h);
         const VF i = get(p, n), f = get(p + h, n), g = get(p + 2 * h, n), o = get(p + 3 * h, n);
-        const VF D = get(dy + j, n) + get(dh + j, n), squashed = gate_tanh(get(cell + j, n));
+        const VF D = get(dy + j, n) + get(dh + j, n), squashed = tanh(get(cell + j, n));
         const VF dc = fma(D * o, one_less_square(squashed), get(dc0 + j, n));
         put(d + j, (dc * g) * slope(i), n);
         put(d + h + j, (dc * get(before + j, n)) * slope(f), n);

@@ -4,7 +4,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/lanes.h"
-#include "kernels/math.h"
+#include "kernels/quick_exp.h"
 
 namespace dlcore::DLCORE_ISA {
 
@@ -16,6 +16,12 @@ constexpr float kInfinity = __builtin_inff();
 DLCORE_INLINE Lanes exp16(const Lanes& a) {
   Lanes r;
   DLCORE_EACH_PART r.v[part] = exp(a.v[part]);
+  return r;
+}
+// Of what is not positive: softmax's arguments are less their largest.
+DLCORE_INLINE Lanes exp_down16(const Lanes& a) {
+  Lanes r;
+  DLCORE_EACH_PART r.v[part] = quick_exp(a.v[part]);
   return r;
 }
 DLCORE_INLINE float log1(float x) { return log(splat(x))[0]; }
@@ -63,7 +69,7 @@ DLCORE_INLINE float finite_max(float m) { return m == -kInfinity ? 0.0f : m; }
 DLCORE_INLINE float exp_sum(const float* x, int64_t width, const Lanes& m) {
   Lanes sum = zero_lanes();
   each_vector(
-      width, [&](int64_t i, int n) __attribute__((always_inline)) { sum = sum + only(n, exp16(get(x + i, n) - m)); });
+      width, [&](int64_t i, int n) __attribute__((always_inline)) { sum = sum + only(n, exp_down16(get(x + i, n) - m)); });
   return tree_sum(sum);
 }
 
@@ -71,7 +77,7 @@ DLCORE_INLINE float exp_sum(const float* x, int64_t width, const Lanes& m) {
 DLCORE_INLINE void softmax_short(const float* x, float* y, int width) {
   const Lanes v = load16(x, width);
   const float m = finite_max(max_lane(first_of(width, v, splat16(-kInfinity))));
-  const Lanes e = first_of(width, exp16(v - splat16(m)), zero_lanes());
+  const Lanes e = first_of(width, exp_down16(v - splat16(m)), zero_lanes());
   const float l = tree_sum(e);
   store16(y, e * splat16(l == 0.0f ? 0.0f : 1.0f / l), width);
 }
@@ -90,7 +96,7 @@ void softmax(const RowsArgs& a) {
       Lanes sum = zero_lanes();
       each_vector(
           width, [&](int64_t i, int n) __attribute__((always_inline)) {
-            const Lanes e = only(n, exp16(get(x + i, n) - m));
+            const Lanes e = only(n, exp_down16(get(x + i, n) - m));
             sum = sum + e;
             put(y + i, e, n);
           });
@@ -112,7 +118,7 @@ DLCORE_INLINE void log_softmax_rows(const float* x, float* y, int64_t width) {
   }
   each_vector(
       width, [&](int64_t i, int n) __attribute__((always_inline)) {
-        for (int r = 0; r < R; ++r) sum[r] = sum[r] + only(n, exp16(get(x + r * width + i, n) - m[r]));
+        for (int r = 0; r < R; ++r) sum[r] = sum[r] + only(n, exp_down16(get(x + r * width + i, n) - m[r]));
       });
   for (int r = 0; r < R; ++r) {
     const float l = tree_sum(sum[r]);
