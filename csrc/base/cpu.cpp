@@ -40,6 +40,24 @@ Features read_features() {
   return f;
 }
 
+// Bytes of the last level of cache that this processor can reach, 0 where it does not say.
+int64_t read_last_cache() {
+  int64_t bytes = 0;
+#if defined(__x86_64__)
+  unsigned a, b, c, d;
+  // Intel's leaf and AMD's: type in bits 0-4 (0: no more, 2: instructions), level in 5-7; ways, lines, sets less one.
+  for (const unsigned leaf : {4u, 0x8000001du}) {
+    for (unsigned i = 0, level = 0; i < 16 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31) != 0; ++i) {
+      if ((a & 31) == 2 || ((a >> 5) & 7) < level) continue;
+      level = (a >> 5) & 7;
+      bytes = int64_t{(b >> 22) + 1} * ((b >> 12 & 1023) + 1) * ((b & 4095) + 1) * (int64_t{c} + 1);
+    }
+    if (bytes > 0) break;
+  }
+#endif
+  return bytes;
+}
+
 const Features& features() {
   static const Features f = read_features();
   return f;
@@ -56,6 +74,11 @@ Isa initial_isa() {
 std::atomic<Isa>& isa_slot() {
   static std::atomic<Isa> isa{initial_isa()};
   return isa;
+}
+
+std::atomic<int64_t>& last_cache_slot() {
+  static std::atomic<int64_t> bytes{read_last_cache()};
+  return bytes;
 }
 
 }  // namespace
@@ -78,5 +101,9 @@ Isa parse_isa(std::string_view name) {
 }
 
 bool has_avx512_bf16() { return features().avx512_bf16; }
+
+int64_t last_cache() { return last_cache_slot().load(std::memory_order_relaxed); }
+void set_last_cache(int64_t bytes) { last_cache_slot().store(bytes, std::memory_order_relaxed); }
+bool written_past_cache(int64_t bytes) { return last_cache() > 0 && bytes >= last_cache() / 2; }
 
 }  // namespace dlcore

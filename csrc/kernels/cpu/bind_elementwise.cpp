@@ -136,8 +136,22 @@ bool finish(Program& p, int temps, int64_t cycles_an_element) {
   plan.temp_arena = p.temp_arena.data();
   plan.literal = p.literals.data();
   plan.step = p.steps.data();
+  for (size_t k = 0; k < p.steps.size(); ++k) {
+    TileStep& step = p.steps[k];
+    const auto reads = [&](const TileStep& s) {
+      return s.in[0] == step.out || s.in[1] == step.out || s.in[2] == step.out;
+    };
+    step.last = step.out >= plan.inputs && step.out < plan.inputs + plan.outputs &&
+                std::none_of(p.steps.begin() + static_cast<std::ptrdiff_t>(k) + 1, p.steps.end(), reads);
+  }
   plan.cycles = plan.total * cycles_an_element;
   return true;
+}
+
+bool all_past_cache(const KernelSpec& spec) {
+  int64_t bytes = 0;
+  for (const TensorType& t : spec.outputs) bytes += byte_size(t);
+  return written_past_cache(bytes);
 }
 
 BoundKernel bind_plan(std::shared_ptr<const TilePlan> plan) {
@@ -149,9 +163,10 @@ BoundKernel bind_step(const KernelSpec& spec, TileFn fn, int64_t cycles) {
   if (!fn) return {};
   auto p = std::make_shared<Program>();
   set_shapes(*p, spec);
-  TileStep step = {fn, static_cast<int>(spec.inputs.size()), {0, 0, 0}, 0};
+  TileStep step = {fn, static_cast<int>(spec.inputs.size()), {0, 0, 0}, 0, false};
   for (size_t i = 0; i < spec.inputs.size(); ++i) step.in[i] = static_cast<int>(i);
   p->steps.push_back(step);
+  p->plan.past = all_past_cache(spec);
   if (!finish(*p, 0, cycles)) return {};
   return bind_plan({p, &p->plan});
 }
@@ -216,12 +231,14 @@ class FusedBinder {
     DLCORE_CHECK(code_.outputs.size() == spec_.outputs.size(), Value, "[fused] the code has ", code_.outputs.size(),
                  " outputs, the node ", spec_.outputs.size());
     set_shapes(*program_, spec_);
+    program_->plan.past = all_past_cache(spec_);
     find_lives();
     for (size_t k = 0; k < code_.instrs.size(); ++k)
       if (!add_step(k)) return {};
     for (size_t j = 0; j < code_.outputs.size(); ++j) {
       const int at = place_[static_cast<size_t>(code_.outputs[j])];
-      if (at != output(j)) program_->steps.push_back({find(floats().f32_numbers, "copy"), output(j), {at, at, at}, 0});
+      if (at != output(j))
+        program_->steps.push_back({find(floats().f32_numbers, "copy"), output(j), {at, at, at}, 0, false});
     }
     // Literals stand after the temporaries, whose number is known now.
     for (TileStep& step : program_->steps)
@@ -260,7 +277,7 @@ class FusedBinder {
 
   bool add_step(size_t k) {
     const TileInstr& instr = code_.instrs[k];
-    TileStep step = {find(floats().f32_numbers, instr.op), 0, {0, 0, 0}, 0};
+    TileStep step = {find(floats().f32_numbers, instr.op), 0, {0, 0, 0}, 0, false};
     if (!step.fn) return false;
     for (size_t i = 0; i < instr.args.size(); ++i) {
       const TileOperand& a = instr.args[i];
@@ -301,12 +318,14 @@ BoundKernel bind_fused(const KernelSpec& spec) {
 
 BoundKernel bind_gelu_with_slope(const KernelSpec& spec) {
   if (current_isa() == Isa::Ref || spec.inputs[0].dtype != DType::F32) return {};
-  return {[run = floats().gelu_with_slope, count = numel(spec.outputs[0].shape)](const RunArgs& args) {
+  return {[run = floats().gelu_with_slope, count = numel(spec.outputs[0].shape),
+           large = all_past_cache(spec)](const RunArgs& args) {
     const auto* x = static_cast<const float*>(args.in[0]);
     auto *y = static_cast<float*>(args.out[0]), *slope = static_cast<float*>(args.out[1]);
+    const bool past = large && x != y && x != slope;
     parallel_for((count + kLargeTile - 1) / kLargeTile, count * 4, [&](int64_t chunk) {
       const int64_t begin = chunk * kLargeTile;
-      run(x + begin, y + begin, slope + begin, std::min(kLargeTile, count - begin));
+      run(x + begin, y + begin, slope + begin, std::min(kLargeTile, count - begin), past);
     });
   }};
 }

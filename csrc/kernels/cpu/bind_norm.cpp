@@ -4,6 +4,7 @@
 #if defined(__x86_64__)
 #include "kernels/cpu/bind_epilogue.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/past.h"
 #endif
 
 namespace dlcore {
@@ -42,7 +43,8 @@ LayerNormArgs layer_norm_args(const KernelSpec& spec) {
 BoundKernel bind_layer_norm(const KernelSpec& spec, const Behind& behind) {
   if (!serves(spec)) return {};
   const auto run = (current_isa() == Isa::Avx512 ? avx512::layer_norm_table : avx2::layer_norm_table).forward;
-  return {[run, behind, base = layer_norm_args(spec)](const RunArgs& args) {
+  const LayerNormArgs base = layer_norm_args(spec);
+  return {[run, behind, base, past = cpu::Past(base.rows, base.width)](const RunArgs& args) {
             const auto then = behind.bind(args);
             LayerNormArgs a = base;
             a.x = input(args, 0);
@@ -52,6 +54,7 @@ BoundKernel bind_layer_norm(const KernelSpec& spec, const Behind& behind) {
             a.mean = output(args, behind.results);
             a.rstd = output(args, behind.results + 1);
             a.epilogue = then.get();
+            a.past = !a.epilogue && past(a.y, {a.x});
             run(a);
           },
           behind.workspace()};
@@ -61,7 +64,7 @@ BoundKernel bind_layer_norm_backward(const KernelSpec& spec) {
   if (!serves(spec)) return {};
   const auto run = (current_isa() == Isa::Avx512 ? avx512::layer_norm_table : avx2::layer_norm_table).backward;
   const LayerNormArgs base = layer_norm_args(spec);
-  return {[run, base](const RunArgs& args) {
+  return {[run, base, past = cpu::Past(base.rows, base.width)](const RunArgs& args) {
             LayerNormArgs a = base;
             a.dy = input(args, 0);
             a.x = input(args, 1);
@@ -72,6 +75,7 @@ BoundKernel bind_layer_norm_backward(const KernelSpec& spec) {
             a.dgamma = output(args, 1);
             a.dbeta = output(args, 2);
             a.workspace = static_cast<float*>(args.workspace);
+            a.past = past(a.dx, {a.dy, a.x});
             run(a);
           },
           sizeof(float) * static_cast<size_t>(layer_norm_workspace(base.rows, base.width))};
@@ -80,7 +84,8 @@ BoundKernel bind_layer_norm_backward(const KernelSpec& spec) {
 BoundKernel bind_rms_norm(const KernelSpec& spec, const Behind& behind) {
   if (!serves(spec)) return {};
   const auto run = (current_isa() == Isa::Avx512 ? avx512::layer_norm_table : avx2::layer_norm_table).rms_forward;
-  return {[run, behind, base = layer_norm_args(spec)](const RunArgs& args) {
+  const LayerNormArgs base = layer_norm_args(spec);
+  return {[run, behind, base, past = cpu::Past(base.rows, base.width)](const RunArgs& args) {
             const auto then = behind.bind(args);
             LayerNormArgs a = base;
             a.x = input(args, 0);
@@ -88,6 +93,7 @@ BoundKernel bind_rms_norm(const KernelSpec& spec, const Behind& behind) {
             a.y = output(args, 0);
             a.rstd = output(args, behind.results);
             a.epilogue = then.get();
+            a.past = !a.epilogue && past(a.y, {a.x});
             run(a);
           },
           behind.workspace()};
@@ -97,7 +103,7 @@ BoundKernel bind_rms_norm_backward(const KernelSpec& spec) {
   if (!serves(spec)) return {};
   const auto run = (current_isa() == Isa::Avx512 ? avx512::layer_norm_table : avx2::layer_norm_table).rms_backward;
   const LayerNormArgs base = layer_norm_args(spec);
-  return {[run, base](const RunArgs& args) {
+  return {[run, base, past = cpu::Past(base.rows, base.width)](const RunArgs& args) {
             LayerNormArgs a = base;
             a.dy = input(args, 0);
             a.x = input(args, 1);
@@ -106,6 +112,7 @@ BoundKernel bind_rms_norm_backward(const KernelSpec& spec) {
             a.dx = output(args, 0);
             a.dgamma = output(args, 1);
             a.workspace = static_cast<float*>(args.workspace);
+            a.past = past(a.dx, {a.dy, a.x});
             run(a);
           },
           sizeof(float) * static_cast<size_t>(layer_norm_workspace(base.rows, base.width))};

@@ -13,8 +13,8 @@ struct TileOp {
 struct ElementwiseTable {
   const TileOp *f32_numbers, *f32_tests;
   TileFn where4;  // of 4-byte elements by a bool condition
-  // y may be x.
-  void (*gelu_with_slope)(const float* x, float* y, float* slope, int64_t n);
+  // y may be x, if nothing is written past the caches.
+  void (*gelu_with_slope)(const float* x, float* y, float* slope, int64_t n, bool past);
 };
 
 // Types other than f32. where1 and where8 are by the size of the elements.

@@ -22,6 +22,10 @@ DLCORE_INLINE Lanes load16(const float* p) {
   return r;
 }
 DLCORE_INLINE void store16(float* p, const Lanes& a) { DLCORE_EACH_PART store(p + part * W, a.v[part]); }
+// To a multiple of 64 bytes, if past the caches.
+DLCORE_INLINE void write16(float* p, const Lanes& a, bool past) {
+  DLCORE_EACH_PART past ? store_past(p + part * W, a.v[part]) : store(p + part * W, a.v[part]);
+}
 DLCORE_INLINE int part_count(int n, int part) {
   const int left = n - part * W;
   return left < 0 ? 0 : left > W ? W : left;

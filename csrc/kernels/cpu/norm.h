@@ -15,6 +15,7 @@ struct LayerNormArgs {  // rows x width; workspace: layer_norm_workspace floats 
   float eps;
   const Epilogue* epilogue;  // forward only, or null
   float* workspace;
+  bool past;  // y or dx is written past the caches: it is no operand, and its rows are whole lines
 };
 
 struct BatchNormArgs {  // outer x channels x inner; workspace: batch_norm_workspace floats

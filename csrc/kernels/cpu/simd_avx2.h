@@ -24,6 +24,9 @@ DLCORE_INLINE VU multiply_high(VU a, VU b) {
   const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), _mm256_srli_epi64((__m256i)b, 32));
   return (VU)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
 }
+// Past the caches, at a multiple of the vector's size; `end_past` makes them seen by who waits for this thread.
+DLCORE_INLINE void store_past(float* p, VF v) { _mm256_stream_ps(p, (__m256)v); }
+DLCORE_INLINE void end_past() { _mm_sfence(); }
 // The larger; b where a or b is NaN.
 DLCORE_INLINE VF larger(VF a, VF b) { return (VF)_mm256_max_ps((__m256)a, (__m256)b); }
 // As math.h has them for any type, in one instruction: NaN stays.

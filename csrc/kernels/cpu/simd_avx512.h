@@ -31,6 +31,9 @@ DLCORE_INLINE VI widen_shorts_partial(const uint16_t* p, int n) {
 DLCORE_INLINE void store_shorts(uint16_t* p, VI v) {  // of each lane, whose upper half must be 0, the lower
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtepi32_epi16(kAllLanes, (__m512i)v));
 }
+// Past the caches, at a multiple of the vector's size; `end_past` makes them seen by who waits for this thread.
+DLCORE_INLINE void store_past(float* p, VF v) { _mm512_stream_ps(p, (__m512)v); }
+DLCORE_INLINE void end_past() { _mm_sfence(); }
 DLCORE_INLINE VI load_pairs(const uint16_t* p) { return (VI)_mm512_loadu_si512(p); }
 // c + a.low·b.low + a.high·b.high of pairs of bfloat16, as vdpbf16ps orders and rounds it; for functions marked
 // DLCORE_BF16, which only processors with AVX512_BF16 may run.

@@ -75,6 +75,8 @@ DLCORE_INLINE VI widen_shorts_partial(const uint16_t* p, int n) { return widen(p
 DLCORE_INLINE void store_shorts(uint16_t* p, VI v) {
   for (int l = 0; l < W; ++l) p[l] = static_cast<uint16_t>(v[l]);
 }
+DLCORE_INLINE void store_past(float* p, VF v) { *reinterpret_cast<VF*>(p) = v; }
+DLCORE_INLINE void end_past() {}
 DLCORE_INLINE VI load_pairs(const uint16_t* p) {
   VI r = {};
   __builtin_memcpy(&r, p, sizeof r);

@@ -6,7 +6,8 @@
 namespace dlcore {
 
 // One loop over n elements. Bit k of `single`: operand k is one element for all; bits beyond the operands mean nothing.
-// `out` may be an operand's memory.
+// `out` may be an operand's memory. kWritePast: what is written is to go past the caches, where that can be.
+inline constexpr unsigned kWritePast = 1u << 31;
 using TileFn = void (*)(void* out, const void* const* in, unsigned single, int64_t n);
 
 inline constexpr int kMaxTileOperands = 192, kMaxTileRank = 8;
@@ -17,6 +18,7 @@ struct TileStep {
   int out;  // in the table of operands: inputs, then outputs, temporaries, literals
   int in[3];
   unsigned single;
+  bool last;  // writes an output that no later step reads
 };
 
 struct TileInput {
@@ -35,6 +37,7 @@ struct TilePlan {
   int rank;
   int64_t dim[kMaxTileRank];
   bool by_rows;
+  bool past;  // outputs are written past the caches
   int64_t total, tile, cycles;
   int inputs, outputs, temps, literals, steps;
   const TileInput* input;

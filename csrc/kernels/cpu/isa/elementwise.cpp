@@ -33,19 +33,28 @@ DLCORE_INLINE VI load_truth(const uint8_t* p, int64_t n) {
   return widen_bytes(p) != 0;
 }
 
-// What a loop writes: numbers, truth as numbers, truth as bytes.
+// Where a loop writes, and what: numbers, truth as numbers, truth as bytes.
+struct To {
+  void* out;
+  bool past;
+  DLCORE_INLINE To(void* to, unsigned single)
+      : out(to), past((single & kWritePast) != 0 && reinterpret_cast<uintptr_t>(to) % sizeof(VF) == 0) {}
+};
 struct Number {
-  static DLCORE_INLINE void put(void* out, int64_t i, VF v, int64_t n) {
-    float* p = static_cast<float*>(out) + i;
-    n >= W ? store(p, v) : store_partial(p, v, static_cast<int>(n));
+  static DLCORE_INLINE void put(To to, int64_t i, VF v, int64_t n) {
+    float* p = static_cast<float*>(to.out) + i;
+    if (n < W)
+      store_partial(p, v, static_cast<int>(n));
+    else
+      to.past ? store_past(p, v) : store(p, v);
   }
 };
 struct TruthNumber {
-  static DLCORE_INLINE void put(void* out, int64_t i, VI m, int64_t n) { Number::put(out, i, ops::truth<VF>(m), n); }
+  static DLCORE_INLINE void put(To to, int64_t i, VI m, int64_t n) { Number::put(to, i, ops::truth<VF>(m), n); }
 };
 struct TruthByte {
-  static DLCORE_INLINE void put(void* out, int64_t i, VI m, int64_t n) {
-    store_truth(static_cast<uint8_t*>(out) + i, m, n);
+  static DLCORE_INLINE void put(To to, int64_t i, VI m, int64_t n) {
+    store_truth(static_cast<uint8_t*>(to.out) + i, m, n);
   }
 };
 
@@ -56,25 +65,27 @@ DLCORE_INLINE VF get(const float* p, int64_t i, int64_t n) {
 // One body for whole and last vectors: the functions are long.
 template <class Op, class Out>
 void map1(void* out, const void* const* in, unsigned single, int64_t n) {
+  const To to(out, single);
   const float* a = static_cast<const float*>(in[0]);
   if (single & 1) {
     const auto v = Op::run(splat(a[0]));
-    for (int64_t i = 0; i < n; i += W) Out::put(out, i, v, n - i);
+    for (int64_t i = 0; i < n; i += W) Out::put(to, i, v, n - i);
     return;
   }
 #pragma GCC unroll 1
-  for (int64_t i = 0; i < n; i += W) Out::put(out, i, Op::run(get(a, i, n - i)), n - i);
+  for (int64_t i = 0; i < n; i += W) Out::put(to, i, Op::run(get(a, i, n - i)), n - i);
 }
 
 template <class Op, class Out, class A, class B>
-DLCORE_INLINE void map2_with(void* out, int64_t n, A a, B b) {
+DLCORE_INLINE void map2_with(To to, int64_t n, A a, B b) {
   int64_t i = 0;
 #pragma GCC unroll 4
-  for (; i + W <= n; i += W) Out::put(out, i, Op::run(a(i, W), b(i, W)), W);
-  if (i < n) Out::put(out, i, Op::run(a(i, n - i), b(i, n - i)), n - i);
+  for (; i + W <= n; i += W) Out::put(to, i, Op::run(a(i, W), b(i, W)), W);
+  if (i < n) Out::put(to, i, Op::run(a(i, n - i), b(i, n - i)), n - i);
 }
 template <class Op, class Out>
 void map2(void* out, const void* const* in, unsigned single, int64_t n) {
+  const To to(out, single);
   const float *a = static_cast<const float*>(in[0]), *b = static_cast<const float*>(in[1]);
   const auto stream_a = [a](int64_t i, int64_t left) __attribute__((always_inline)) { return get(a, i, left); };
   const auto stream_b = [b](int64_t i, int64_t left) __attribute__((always_inline)) { return get(b, i, left); };
@@ -82,27 +93,28 @@ void map2(void* out, const void* const* in, unsigned single, int64_t n) {
   const auto single_a = [one_a](int64_t, int64_t) __attribute__((always_inline)) { return one_a; };
   const auto single_b = [one_b](int64_t, int64_t) __attribute__((always_inline)) { return one_b; };
   if ((single & 3) == 0)
-    map2_with<Op, Out>(out, n, stream_a, stream_b);
+    map2_with<Op, Out>(to, n, stream_a, stream_b);
   else if ((single & 3) == 1)
-    map2_with<Op, Out>(out, n, single_a, stream_b);
+    map2_with<Op, Out>(to, n, single_a, stream_b);
   else if ((single & 3) == 2)
-    map2_with<Op, Out>(out, n, stream_a, single_b);
+    map2_with<Op, Out>(to, n, stream_a, single_b);
   else
-    map2_with<Op, Out>(out, n, single_a, single_b);
+    map2_with<Op, Out>(to, n, single_a, single_b);
 }
 // For a long function: one body.
 template <class Op>
 void map2_long(void* out, const void* const* in, unsigned single, int64_t n) {
+  const To to(out, single);
   const float *a = static_cast<const float*>(in[0]), *b = static_cast<const float*>(in[1]);
   for (int64_t i = 0; i < n; i += W) {
     const VF x = single & 1 ? splat(a[0]) : get(a, i, n - i), y = single & 2 ? splat(b[0]) : get(b, i, n - i);
-    Number::put(out, i, Op::run(x, y), n - i);
+    Number::put(to, i, Op::run(x, y), n - i);
   }
 }
 
 // Select by a condition of numbers (tile programs) or of bytes.
 template <bool bytes, unsigned single>
-void where_of(void* out, const void* const* in, int64_t n) {
+void where_of(To to, const void* const* in, int64_t n) {
   const float *a = static_cast<const float*>(in[1]), *b = static_cast<const float*>(in[2]);
   const auto condition = [&](int64_t i, int64_t left) __attribute__((always_inline)) {
     if constexpr (bytes) {
@@ -116,7 +128,7 @@ void where_of(void* out, const void* const* in, int64_t n) {
   const VF one_a = splat(a[0]), one_b = splat(b[0]);
   const auto step = [&](int64_t i, int64_t left) __attribute__((always_inline)) {
     const VF x = single & 2 ? one_a : get(a, i, left), y = single & 4 ? one_b : get(b, i, left);
-    Number::put(out, i, select(condition(i, left), x, y), left);
+    Number::put(to, i, select(condition(i, left), x, y), left);
   };
   int64_t i = 0;
   for (; i + W <= n; i += W) step(i, W);
@@ -124,33 +136,36 @@ void where_of(void* out, const void* const* in, int64_t n) {
 }
 template <bool bytes>
 void where(void* out, const void* const* in, unsigned single, int64_t n) {
+  const To to(out, single);
   switch (single & 7) {
     case 0:
-      return where_of<bytes, 0>(out, in, n);
+      return where_of<bytes, 0>(to, in, n);
     case 1:
-      return where_of<bytes, 1>(out, in, n);
+      return where_of<bytes, 1>(to, in, n);
     case 2:
-      return where_of<bytes, 2>(out, in, n);
+      return where_of<bytes, 2>(to, in, n);
     case 3:
-      return where_of<bytes, 3>(out, in, n);
+      return where_of<bytes, 3>(to, in, n);
     case 4:
-      return where_of<bytes, 4>(out, in, n);
+      return where_of<bytes, 4>(to, in, n);
     case 5:
-      return where_of<bytes, 5>(out, in, n);
+      return where_of<bytes, 5>(to, in, n);
     case 6:
-      return where_of<bytes, 6>(out, in, n);
+      return where_of<bytes, 6>(to, in, n);
     default:
-      return where_of<bytes, 7>(out, in, n);
+      return where_of<bytes, 7>(to, in, n);
   }
 }
 
-void gelu_with_slope(const float* x, float* y, float* slope, int64_t n) {
+void gelu_with_slope(const float* x, float* y, float* slope, int64_t n, bool past) {
+  const To to_y(y, past ? kWritePast : 0), to_slope(slope, past ? kWritePast : 0);
 #pragma GCC unroll 1
   for (int64_t i = 0; i < n; i += W) {
     const GeluParts<VF> parts = gelu_parts(get(x, i, n - i));
-    Number::put(y, i, parts.value(), n - i);
-    Number::put(slope, i, parts.slope(), n - i);
+    Number::put(to_y, i, parts.value(), n - i);
+    Number::put(to_slope, i, parts.slope(), n - i);
   }
+  if (past) end_past();
 }
 
 #define MAP1(name) {#name, map1<ops::name, Number>},

@@ -13,14 +13,22 @@ namespace {
 constexpr int kGroup = 2;
 constexpr int64_t kChunkElements = 16384;
 constexpr int64_t kL1Elements = 4096;
-constexpr int64_t kAhead = 8192;  // elements, some rows: backward asks for them while there is arithmetic to do
-constexpr int64_t kStrip = 64;    // columns of one chunk of a sum over rows
+constexpr int64_t kAhead = 8192;   // elements, some rows: backward asks for them while there is arithmetic to do
+constexpr int64_t kFar = 1 << 20;  // elements of arrays whose next rows are asked for
+constexpr int64_t kStrip = 64;     // columns of one chunk of a sum over rows
 
 int64_t chunk_rows(int64_t width) {
   const int64_t rows = kChunkElements / (width > 0 ? width : 1) / kGroup * kGroup;
   return rows < kGroup ? kGroup : rows;
 }
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Where the rows lie: near enough to wait for them, farther, or where results are written past the caches, too.
+enum class Reach { kNear, kFar, kPast };
+
+DLCORE_INLINE Reach reach_of(const LayerNormArgs& a) {
+  return a.past ? Reach::kPast : a.rows * a.width >= kFar ? Reach::kFar : Reach::kNear;
+}
 
 // What is left of x without its mean.
 template <bool Centred>
@@ -37,7 +45,7 @@ DLCORE_INLINE Lanes scaled(Lanes h, const LayerNormArgs& a, int64_t i, int n = k
     return h * gamma;
 }
 
-template <bool Centred, int R>
+template <bool Centred, Reach reach, int R>
 DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
   const int64_t width = a.width, full = width / kLanes * kLanes;
   const int tail = (int)(width - full);
@@ -66,7 +74,8 @@ DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
   for (int64_t i = 0; i < full; i += kLanes)
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      __builtin_prefetch(x + (R + r) * width + i, 0, 2);  // the next rows; the first-level cache is full
+      if constexpr (reach != Reach::kNear)
+        __builtin_prefetch(x + (R + r) * width + i, 0, 2);  // the next rows; the first-level cache is full
       const Lanes d = deviation<Centred>(load16(x + r * width + i), splat16(mean[r]));
       acc[r] = fma(d, d, acc[r]);
     }
@@ -85,7 +94,7 @@ DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
     const Lanes m = splat16(mean[r]), s = splat16(rstd[r]);
     for (int64_t i = 0; i < full; i += kLanes) {
       const Lanes h = deviation<Centred>(load16(x + i), m) * s;
-      store16(y + i, scaled<Centred>(h, a, i));
+      write16(y + i, scaled<Centred>(h, a, i), reach == Reach::kPast);
     }
     if (tail) {
       const Lanes h = deviation<Centred>(load16(x + full, tail), m) * s;
@@ -94,20 +103,28 @@ DLCORE_INLINE void forward_rows(const LayerNormArgs& a, int64_t row) {
   }
 }
 
-template <bool Centred>
-void forward(const LayerNormArgs& a) {
+template <bool Centred, Reach reach>
+void forward_from(const LayerNormArgs& a) {
   const int64_t step = chunk_rows(a.width);
   auto body = [&](int64_t chunk) {
     int64_t row = chunk * step;
     const int64_t end = smaller(row + step, a.rows);
-    for (; row + kGroup <= end; row += kGroup) forward_rows<Centred, kGroup>(a, row);
-    for (; row < end; ++row) forward_rows<Centred, 1>(a, row);
+    for (; row + kGroup <= end; row += kGroup) forward_rows<Centred, reach, kGroup>(a, row);
+    for (; row < end; ++row) forward_rows<Centred, reach, 1>(a, row);
+    if (reach == Reach::kPast) end_past();
     if (a.epilogue) a.epilogue->range(*a.epilogue, chunk * step * a.width, (end - chunk * step) * a.width);
   };
   parallel_for((a.rows + step - 1) / step, a.rows * (a.width + 32), body);
 }
+template <bool Centred>
+void forward(const LayerNormArgs& a) {
+  const Reach reach = reach_of(a);
+  (reach == Reach::kPast  ? forward_from<Centred, Reach::kPast>
+   : reach == Reach::kFar ? forward_from<Centred, Reach::kFar>
+                          : forward_from<Centred, Reach::kNear>)(a);
+}
 
-template <bool Centred, int R>
+template <bool Centred, Reach reach, int R>
 DLCORE_INLINE void dx_rows(const LayerNormArgs& a, int64_t row) {
   const int64_t width = a.width, full = width / kLanes * kLanes;
   const int tail = (int)(width - full);
@@ -143,12 +160,14 @@ DLCORE_INLINE void dx_rows(const LayerNormArgs& a, int64_t row) {
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r, x += width, dy += width, dx += width) {  // row by row, as above
     for (int64_t i = 0; i < full; i += kLanes) {
-      __builtin_prefetch(x + kAhead + i, 0, 2);
-      __builtin_prefetch(dy + kAhead + i, 0, 2);
-      __builtin_prefetch(dx + kAhead + i, 1, 2);
+      if constexpr (reach != Reach::kNear) {
+        __builtin_prefetch(x + kAhead + i, 0, 2);
+        __builtin_prefetch(dy + kAhead + i, 0, 2);
+      }
+      if constexpr (reach == Reach::kFar) __builtin_prefetch(dx + kAhead + i, 1, 2);
       const Lanes g = load16(dy + i) * load16(a.gamma + i);
       const Lanes h = deviation<Centred>(load16(x + i), mean[r]) * rstd[r];
-      store16(dx + i, rstd[r] * (deviation<Centred>(g, ga[r]) - h * gb[r]));
+      write16(dx + i, rstd[r] * (deviation<Centred>(g, ga[r]) - h * gb[r]), reach == Reach::kPast);
     }
     if (tail) {
       const Lanes g = load16(dy + full, tail) * load16(a.gamma + full, tail);
@@ -158,10 +177,11 @@ DLCORE_INLINE void dx_rows(const LayerNormArgs& a, int64_t row) {
   }
 }
 
-template <bool Centred>
+template <bool Centred, Reach reach>
 void dx_range(const LayerNormArgs& a, int64_t row, int64_t end) {
-  for (; row + 2 <= end; row += 2) dx_rows<Centred, 2>(a, row);
-  for (; row < end; ++row) dx_rows<Centred, 1>(a, row);
+  for (; row + 2 <= end; row += 2) dx_rows<Centred, reach, 2>(a, row);
+  for (; row < end; ++row) dx_rows<Centred, reach, 1>(a, row);
+  if (reach == Reach::kPast) end_past();
 }
 
 // Goes on with the chains of columns [c, c + n), n <= 16 L, over rows [row, end).
@@ -209,8 +229,8 @@ void clear(float* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = 0.0f;
 }
 
-template <bool Centred>
-void backward(const LayerNormArgs& a) {
+template <bool Centred, Reach reach>
+void backward_from(const LayerNormArgs& a) {
   const int64_t width = a.width, blocks = blocks_of(a.rows), step = chunk_rows(width);
   const auto gamma_sum = [&](int64_t block) { return a.workspace + 2 * block * width; };
   const auto beta_sum = [&](int64_t block) { return a.workspace + (2 * block + 1) * width; };
@@ -222,7 +242,7 @@ void backward(const LayerNormArgs& a) {
       const int64_t fit = kL1Elements / (2 * width + 1), some = fit < 4 ? 4 : fit;
       for (int64_t row = block * kBlockRows; row < end; row += some) {
         const int64_t stop = smaller(row + some, end);
-        dx_range<Centred>(a, row, stop);
+        dx_range<Centred, reach>(a, row, stop);
         sum_range<Centred>(a, row, stop, 0, width, gamma_sum(block), beta_sum(block));
       }
     };
@@ -235,7 +255,7 @@ void backward(const LayerNormArgs& a) {
                          smaller(c + kStrip, width), gamma_sum(block), beta_sum(block));
     };
     parallel_for(blocks * strips, cycles, sums);
-    auto dxs = [&](int64_t chunk) { dx_range<Centred>(a, chunk * step, smaller((chunk + 1) * step, a.rows)); };
+    auto dxs = [&](int64_t chunk) { dx_range<Centred, reach>(a, chunk * step, smaller((chunk + 1) * step, a.rows)); };
     parallel_for((a.rows + step - 1) / step, cycles, dxs);
   }
   const auto add_up = [&](float* total, float* first) {
@@ -248,6 +268,13 @@ void backward(const LayerNormArgs& a) {
   };
   add_up(a.dgamma, gamma_sum(0));
   if constexpr (Centred) add_up(a.dbeta, beta_sum(0));
+}
+template <bool Centred>
+void backward(const LayerNormArgs& a) {
+  const Reach reach = reach_of(a);
+  (reach == Reach::kPast  ? backward_from<Centred, Reach::kPast>
+   : reach == Reach::kFar ? backward_from<Centred, Reach::kFar>
+                          : backward_from<Centred, Reach::kNear>)(a);
 }
 
 }  // namespace

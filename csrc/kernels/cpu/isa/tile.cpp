@@ -76,6 +76,7 @@ struct Tiles {
   const void* const* in;
   void* const* out;
   const char* expanded = nullptr;  // repeating inputs that stand ready, else each chunk expands them
+  bool past = false;
 
   int64_t row() const { return plan.by_rows ? plan.dim[plan.rank - 1] : plan.total; }
 
@@ -89,6 +90,7 @@ struct Tiles {
       const int64_t r = t / per_row, begin = (t - r * per_row) * plan.tile;
       tile(arena, at, r, begin, length - begin < plan.tile ? length - begin : plan.tile);
     }
+    if (past) end_past();
   }
 
   // Elements [first, last), tiles within rows.
@@ -140,7 +142,8 @@ struct Tiles {
     for (int s = 0; s < plan.steps; ++s) {
       const TileStep& step = plan.step[s];
       const void* operands[3] = {at[step.in[0]], at[step.in[1]], at[step.in[2]]};
-      step.fn(const_cast<void*>(at[step.out]), operands, step.single, n);
+      const unsigned to = past && step.last ? kWritePast : 0;
+      step.fn(const_cast<void*>(at[step.out]), operands, step.single | to, n);
     }
   }
 
@@ -156,7 +159,10 @@ struct Tiles {
 
 void run(const TilePlan& plan, const void* const* in, void* const* out) {
   if (plan.total == 0) return;
-  const Tiles tiles{plan, in, out};
+  bool past = plan.past;  // in place there is nothing to spare
+  for (int i = 0; i < plan.inputs; ++i)
+    for (int j = 0; j < plan.outputs; ++j) past = past && in[i] != out[j];
+  const Tiles tiles{plan, in, out, nullptr, past};
   const int64_t length = tiles.row(), per_row = (length + plan.tile - 1) / plan.tile,
                 all = plan.total / length * per_row;
   const int64_t tile_length = length < plan.tile ? length : plan.tile,
