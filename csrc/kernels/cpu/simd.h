@@ -73,6 +73,8 @@ namespace dlcore::DLCORE_ISA {
 DLCORE_INLINE void accumulate(VF& acc, VF a, VF b) { __asm__("vfmadd231ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
 // Keeps a vector just loaded in its register: it is not read again from memory with each use.
 DLCORE_INLINE void hold(VF& v) { __asm__("" : "+v"(v)); }
+// Chooses an address, not what stands at one: no branch.
+DLCORE_INLINE void hold_address(const float*& p) { __asm__ volatile("" : "+r"(p)); }
 #endif
 
 // A table of eight, twice over (math.h), at the last three bits of each index.

@@ -27,6 +27,7 @@ DLCORE_INLINE VD fma(VD a, VD b, VD c) {
 }
 DLCORE_INLINE void accumulate(VF& acc, VF a, VF b) { acc = fma(a, b, acc); }
 DLCORE_INLINE void hold(VF&) {}
+DLCORE_INLINE void hold_address(const float*&) {}
 
 DLCORE_INLINE VF sqrt(VF v) {
   const Floats x = halves(v);

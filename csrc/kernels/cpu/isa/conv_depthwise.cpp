@@ -90,46 +90,60 @@ void any_tile(const RowRun& run, int64_t first, const Channels& channels, const 
     for_vectors(run, channels, body);
 }
 
-// K neighbouring taps a row, pixels S apart (-1: from the last pixel down): source i meets tap k of pixel (i - k) / S,
-// so each pixel's taps ascend.
+// A row of K neighbouring taps: the source pixel that the first tap of a tile's first pixel sees, `unit` from one to
+// the next, and the weights, w_step apart.
+struct SlideRow {
+  const float *x, *w;
+  int64_t unit, w_step;
+};
+
+// J pixels S apart (-1: from the last pixel down) by `down` rows of K taps: source i meets tap k of pixel (i - k) / S,
+// so each pixel's taps ascend. Sources before `from` and from `to` on are outside the image, K - 1 at most at an end.
+template <int J, int K, int S>
+DLCORE_INLINE void slide(const SlideRow* rows, int64_t down, int64_t from, int64_t to, float* out, int64_t out_step,
+                         bool accumulate, int64_t c) {
+  constexpr int kColumns = (J - 1) * S + K;
+  VF acc[J];
+#pragma GCC unroll 8
+  for (int j = 0; j < J; ++j) acc[j] = accumulate ? load(out + j * out_step) : VF{};
+  for (const SlideRow *row = rows, *end = rows + down; row < end; ++row) {
+    const float *x = row->x + c, *weights = row->w + c;
+    const int64_t unit = row->unit, w_step = row->w_step;
+    VF w[K];
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k, weights += w_step) w[k] = load(weights);
+#pragma GCC unroll 32
+    for (int i = 0; i < kColumns; ++i, x += unit) {
+      const float* at = x;
+      if (i < K - 1 || i > kColumns - K) {
+        at = (i < K - 1 && i < from) || (i > kColumns - K && i >= to) ? kRowZeros + c : x;
+        hold_address(at);
+      }
+      VF v = load(at);
+      hold(v);
+#pragma GCC unroll 8
+      for (int k = 0; k < K; ++k)
+        if (i >= k && (i - k) % S == 0 && (i - k) / S < J) acc[(i - k) / S] = fma(v, w[k], acc[(i - k) / S]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < J; ++j) store(out + j * out_step, acc[j]);
+}
+
 template <int J, int K, int Direction>
 void slide_tile(const RowRun& run, int64_t first, const Channels& channels, const Ahead& ahead) {
   constexpr int S = Direction < 0 ? 1 : Direction, kSign = Direction < 0 ? -1 : 1;
   if (Direction < 0) first += J - 1;
-  const int64_t out_step = kSign * run.out_step, down = run.down;
-  struct Row {
-    const float *x, *w;
-    int64_t unit, w_step;
-  } rows[kRowTaps / K];
-  for (int64_t t = 0; t < down; ++t) {
+  SlideRow rows[kRowTaps / K];
+  for (int64_t t = 0; t < run.down; ++t) {
     const RowTap* tap = run.taps + t * K;
     rows[t] = {tap->from + first * tap->step, channels.weights + tap->weight * channels.all, kSign * tap->step / S,
                (tap[1].weight - tap->weight) * channels.all};
   }
-  float* const outs = run.out + first * run.out_step;
+  float* const out = run.out + first * run.out_step;
   for_vectors(run, channels, [&](int64_t c) DLCORE_LAMBDA {
     ahead.ask(c);
-    float* out = outs + c;
-    VF acc[J];
-#pragma GCC unroll 8
-    for (int j = 0; j < J; ++j) acc[j] = run.accumulate ? load(out + j * out_step) : VF{};
-    for (const Row *row = rows, *end = rows + down; row < end; ++row) {
-      const float *x = row->x + c, *from = row->w + c;
-      const int64_t unit = row->unit, w_step = row->w_step;
-      VF w[K];
-#pragma GCC unroll 8
-      for (int k = 0; k < K; ++k, from += w_step) w[k] = load(from);
-#pragma GCC unroll 32
-      for (int i = 0; i < (J - 1) * S + K; ++i, x += unit) {
-        VF v = load(x);
-        hold(v);
-#pragma GCC unroll 8
-        for (int k = 0; k < K; ++k)
-          if (i >= k && (i - k) % S == 0 && (i - k) / S < J) acc[(i - k) / S] = fma(v, w[k], acc[(i - k) / S]);
-      }
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < J; ++j) store(out + j * out_step, acc[j]);
+    slide<J, K, S>(rows, run.down, 0, INT64_MAX, out + c, kSign * run.out_step, run.accumulate, c);
   });
 }
 
@@ -175,6 +189,99 @@ void run_pixels(const RowRun& run, const Channels& channels) {
   }
 }
 
+// Planes whose taps are neighbours go without a ring: rows outside the image are zeros, and columns outside it are left
+// to `slide`. This does rows [first, last) of `n` channels from c0 on.
+struct Planes {
+  const PointConv& conv;
+  int64_t channels, first, last, c0, n;
+  const float* source;
+  float* dest;
+};
+
+// J pixels of a row at once; a last tile overlaps the one before.
+template <int J, int K, int Direction>
+void slide_rows(const Planes& p) {
+  constexpr int S = Direction < 0 ? 1 : Direction, kSign = Direction < 0 ? -1 : 1, kColumns = (J - 1) * S + K;
+  const PointConv& conv = p.conv;
+  const ConvPhase& phase = conv.map->phases[0];
+  const ConvTap* taps = phase.taps;
+  const int64_t channels = p.channels, row_floats = conv.source_w * channels, down = phase.tap_count / K;
+  const int64_t last_row = max64(taps[0].offset_h, taps[phase.tap_count - 1].offset_h);
+  for (int64_t h = p.first; h < p.last; ++h) {
+    const int64_t top = h * phase.h.source, soon = top + last_row + 1;
+    const int64_t more = max64(0, min64(phase.h.source, conv.source_h - soon));  // rows that the next one sees first
+    for (int64_t t = 0; t * J < phase.w.count; ++t) {
+      const int64_t j = min64(t * J, phase.w.count - J), at = Direction < 0 ? j + J - 1 : j;
+      const int64_t column = at * S + taps[0].offset_w;
+      const int64_t from = max64(0, Direction < 0 ? column - conv.source_w + 1 : -column);
+      const int64_t to = Direction < 0 ? column + 1 : conv.source_w - column;
+      SlideRow rows[kRowTaps / K];
+      for (int64_t r = 0; r < down; ++r) {
+        const ConvTap* tap = taps + r * K;
+        const int64_t y = top + tap->offset_h;
+        const bool inside = y >= 0 && y < conv.source_h;
+        rows[r] = {inside ? p.source + (y * conv.source_w + column) * channels + p.c0 : kRowZeros,
+                   conv.weights + tap->index * channels + p.c0, inside ? kSign * channels : 0,
+                   (tap[1].index - tap->index) * channels};
+      }
+      const float* next = p.source + soon * row_floats + j * S * channels + p.c0;
+      float* out = p.dest + (h * conv.dest_w + at) * channels + p.c0;
+      const auto body = [&](int64_t c) DLCORE_LAMBDA {
+        for (int64_t r = 0; r < more && c % 16 == 0; ++r) {
+#pragma GCC unroll 16
+          for (int i = 0; i < J * S; ++i) __builtin_prefetch(next + r * row_floats + i * channels + c, 0, 2);
+        }
+        slide<J, K, S>(rows, down, from, min64(to, kColumns), out + c, kSign * channels, false, c);
+      };
+      int64_t c = 0;
+      for (; c + W <= p.n; c += W) body(c);
+      if (c < p.n) body(p.n - W);
+    }
+  }
+}
+
+using PlaneFn = void (*)(const Planes&);
+template <int K, int Direction>
+PlaneFn slides(int64_t pixels) {
+  return pixels >= kNear ? slide_rows<kNear, K, Direction> : slide_rows<kNear / 2, K, Direction>;
+}
+// Null: the rows need the ring, or go pixel by pixel at the edges.
+PlaneFn plane_for(const PointConv& conv, int64_t channels) {
+  if (conv.map->count != 1 || conv.source_d * conv.dest_d != 1) return nullptr;
+  if (channels < W || (channels % kRowChannels > 0 && channels % kRowChannels < W)) return nullptr;
+  const ConvPhase& phase = conv.map->phases[0];
+  const int64_t across = taps_across(phase), stride = phase.w.source;
+  if (phase.w.count < kNear / 2 || across < 2 || phase.tap_count > kRowTaps) return nullptr;
+  const auto [left, right] = columns_of(conv);
+  if (left <= -across || right - conv.source_w >= across - 1) return nullptr;
+  const int64_t gap = phase.taps[1].offset_w - phase.taps[0].offset_w;
+  const int64_t pixels = phase.w.count;
+  switch (stride * gap * 16 + across) {
+    case 16 + 2:
+      return slides<2, 1>(pixels);
+    case 16 + 3:
+      return slides<3, 1>(pixels);
+    case 16 + 5:
+      return slides<5, 1>(pixels);
+    case 16 + 7:
+      return slides<7, 1>(pixels);
+    case -16 + 2:
+      return slides<2, -1>(pixels);
+    case -16 + 3:
+      return slides<3, -1>(pixels);
+    case -16 + 5:
+      return slides<5, -1>(pixels);
+    case -16 + 7:
+      return slides<7, -1>(pixels);
+    case 32 + 3:
+      return gap == 1 ? slides<3, 2>(pixels) : nullptr;
+    case 32 + 5:
+      return gap == 1 ? slides<5, 2>(pixels) : nullptr;
+    default:
+      return nullptr;
+  }
+}
+
 // Sums of `rows` rows of K taps over one row of gradients, the taps' pixels `stride` and `dilation` columns apart.
 struct WeightRow {
   const float* x;  // column `offset` (maybe outside) of the first row of taps
@@ -185,6 +292,39 @@ struct WeightRow {
   int lanes;
   int64_t next_dy, next_x;
 };
+
+// `pixels` gradients from dy on, as many at a time as the registers hold, whose taps see neighbouring columns S apart:
+// each is loaded once.
+template <int R, int K, int S, bool Partial>
+DLCORE_INLINE void add_together(VF (&acc)[R][K], const WeightRow& a, const float*& x, const float*& dy,
+                                int64_t pixels) {
+  constexpr int kTogether = W == 16 ? 4 : 2;
+  const int64_t channels = a.channels, row = a.row;
+  for (; pixels >= kTogether; pixels -= kTogether, x += kTogether * S * channels, dy += kTogether * channels) {
+    VF d[kTogether];
+    const float *at = dy, *soon = dy + a.next_dy;
+#pragma GCC unroll 4
+    for (int p = 0; p < kTogether; ++p, at += channels, soon += channels) {
+      d[p] = take<Partial>(at, a.lanes);
+      __builtin_prefetch(soon, 0, 2);
+    }
+    soon = x + a.next_x;
+#pragma GCC unroll 8
+    for (int p = 0; p < kTogether * S; ++p, soon += channels) __builtin_prefetch(soon, 0, 2);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const float* from = x + r * row;
+#pragma GCC unroll 16
+      for (int i = 0; i < (kTogether - 1) * S + K; ++i, from += channels) {
+        VF v = take<Partial>(from, a.lanes);
+        hold(v);
+#pragma GCC unroll 4
+        for (int p = 0; p < kTogether; ++p)
+          if (i >= p * S && i - p * S < K) acc[r][i - p * S] = fma(v, d[p], acc[r][i - p * S]);
+      }
+    }
+  }
+}
 
 template <int R, int K, bool Partial>
 void weight_row(const WeightRow& a) {
@@ -213,6 +353,16 @@ void weight_row(const WeightRow& a) {
     column += a.stride;
   };
   while (dy < end && column < 0) edge();
+  // With more sums GCC 12 keeps one of them in memory.
+  if (R * K <= 9 && a.dilation == 1 && a.stride <= 2 && dy < end) {
+    const int64_t left = (end - dy) / a.channels, seen = (a.width - span - 1 - column) / a.stride + 1;
+    const float* const before = dy;
+    if (a.stride == 1)
+      add_together<R, K, 1, Partial>(acc, a, x, dy, min64(left, seen));
+    else
+      add_together<R, K, 2, Partial>(acc, a, x, dy, min64(left, seen));
+    column += (dy - before) / a.channels * a.stride;
+  }
   for (; dy < end && column + span < a.width; x += step, dy += a.channels, column += a.stride) {
     const VF d = take<Partial>(dy, a.lanes);
     // Pixels lie further apart than the hardware looks ahead: the next rows' are asked for here.
@@ -267,7 +417,8 @@ void run_points_depthwise(const PointConv& whole) {
   Ring ring = ring_of(conv, channels, W);
   // Where a row of the source is seen by fewer than two rows of pixels, copying it costs more than it spares.
   if (conv.map->count > 0 && ring.rows < 2 * conv.map->phases[0].h.source) ring.width = 0;
-  const int64_t block = ring.width ? ring.channels : kRowChannels;
+  const PlaneFn slide_plane = plane_for(conv, channels);
+  const int64_t block = ring.width && !slide_plane ? ring.channels : kRowChannels;
   // A chunk is as many rows of an image as make the window's rows that chunks share weigh little.
   const int64_t chunk_rows = even(conv.dest_h, max64(4 * ring.rows, 65536 / max64(1, conv.dest_w * channels)));
   const int64_t chunks = ceil_div(conv.dest_h, chunk_rows), planes = conv.n * conv.dest_d;
@@ -281,7 +432,9 @@ void run_points_depthwise(const PointConv& whole) {
                  for (int64_t c = 0; c < channels; c += block) {
                    const int64_t n = min64(block, channels - c);
                    const auto body = [&](const RowRun& run) { run_pixels(run, {conv.weights + c, channels, n}); };
-                   if (ring.width) {
+                   if (slide_plane) {
+                     slide_plane({conv, channels, first, last, c, n, source, dest});
+                   } else if (ring.width) {
                      for_rows(conv, ring, first, last, source + c, channels, n, dest + c, channels, body);
                    } else {
                      for (int64_t h = first; h < last; ++h)
@@ -294,9 +447,7 @@ void run_points_depthwise(const PointConv& whole) {
                });
 }
 
-bool has_depthwise_weight(const ConvShape& s) {
-  return is_flat(s) && (s.kw <= 3 || s.kw == 5 || s.kw == 7);
-}
+bool has_depthwise_weight(const ConvShape& s) { return is_flat(s) && (s.kw <= 3 || s.kw == 5 || s.kw == 7); }
 
 // Adds a row of gradients to the sums [tap][channel] of one vector of channels, whose first x, dy and sums point to.
 void depthwise_weight_row(const ConvShape& s, const float* x, const float* dy, int64_t oh, int lanes, float* sums) {
