@@ -3,11 +3,6 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-template <int N>
-struct Constant {
-  constexpr operator int() const { return N; }
-};
-
 // v[c] = element c of each of W rows.
 DLCORE_INLINE void load_transposed(const float* src, int64_t stride, VF* v) {
 #ifdef DLCORE_WIDE

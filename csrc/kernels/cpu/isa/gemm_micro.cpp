@@ -3,14 +3,14 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-// One step of k: R broadcasts from A, V vectors of B.
-template <int R, int V, bool Partial, bool Pinned, class F>
+// One step of k: broadcasts from A for rows First … Last of R, V vectors of B.
+template <int R, int V, bool Partial, bool Pinned, int First = 0, int Last = R, class F>
 DLCORE_INLINE void step(VF (&acc)[R][V], F a, const float* b, int tail) {
   VF bv[V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) bv[v] = Partial && v == V - 1 ? load_partial(b + v * W, tail) : load(b + v * W);
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
+  for (int r = First; r < Last; ++r) {
     const VF x = splat(a(r));
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
@@ -39,13 +39,13 @@ DLCORE_INLINE void begin(VF (&acc)[R][V], const float* from, int64_t row, int ta
   }
 }
 
-// … and end there, with what they are added to, the bias and the relu.
-template <int R, int V, bool Partial>
+// … and end there, those of rows First … Last, with what they are added to, the bias and the relu.
+template <int R, int V, bool Partial, int First = 0, int Last = R>
 DLCORE_INLINE void end(VF (&acc)[R][V], const float* add, int64_t add_row, float* c, int64_t c_row, const float* bias,
                        bool relu, int tail) {
   if (add) {
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
+    for (int r = First; r < Last; ++r) {
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
         const float* at = add + r * add_row + v * W;
@@ -58,20 +58,20 @@ DLCORE_INLINE void end(VF (&acc)[R][V], const float* add, int64_t add_row, float
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) x[v] = Partial && v == V - 1 ? load_partial(bias + v * W, tail) : load(bias + v * W);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
+    for (int r = First; r < Last; ++r) {
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) acc[r][v] = acc[r][v] + x[v];
     }
     if (relu) {
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
+      for (int r = First; r < Last; ++r) {
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) acc[r][v] = rectified(acc[r][v]);
       }
     }
   }
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
+  for (int r = First; r < Last; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       if (Partial && v == V - 1)
@@ -82,6 +82,12 @@ DLCORE_INLINE void end(VF (&acc)[R][V], const float* add, int64_t add_row, float
   }
 }
 
+// Of a tall tile the last steps go over one half of the rows and then over the other. More than some 18 stores of 64
+// bytes that wait for their sums would let nothing pass until the multiplications before them are done: 48 cycles a
+// tile.
+constexpr int first_half(int rows, int vectors) { return W == 16 && rows * vectors > 18 ? (rows + 1) / 2 : rows; }
+constexpr int kLastSteps = 4;
+
 // Each pointer into A serves three rows, which x86 addresses as p, p + a_row, p + 2·a_row: fourteen pointers would not
 // fit the registers.
 template <int R, int V, bool Partial>
@@ -90,51 +96,95 @@ void tile(const TileArgs& t, int64_t column, int tail) {
   VF acc[R][V];
   begin<R, V, Partial>(acc, t.accumulate && !t.adds ? t.c + column : nullptr, t.c_row, tail);
   const int64_t a_row = t.a_row, a_step = t.a_step, b_row = t.b_row;
-  for (int64_t s = 0; s < t.count; ++s) {
-    const float* a[G];
-#pragma GCC unroll 8
-    for (int g = 0; g < G; ++g) a[g] = t.segments[s].a + 3 * g * a_row;
-    const float* b = t.segments[s].b + column;
-    for (int64_t p = t.segments[s].length; p > 0; --p) {
-      step<R, V, Partial, false>(acc, [&](int r) DLCORE_LAMBDA { return a[r / 3][(r % 3) * a_row]; }, b, tail);
+  const float *a[G], *b = nullptr;
+  const auto go = [&](int64_t steps, auto from, auto to) DLCORE_LAMBDA {
+    for (; steps > 0; --steps) {
+      step<R, V, Partial, false, from, to>(
+          acc, [&](int r) DLCORE_LAMBDA { return a[r / 3][(r % 3) * a_row]; }, b, tail);
 #pragma GCC unroll 8
       for (int g = 0; g < G; ++g) a[g] += a_step;
       b += b_row;
     }
+  };
+  const auto finish = [&](auto from, auto to) DLCORE_LAMBDA {
+    end<R, V, Partial, from, to>(acc, t.accumulate && t.adds ? t.c + column : nullptr, t.c_row, t.c + column, t.c_row,
+                                 t.bias ? t.bias + column : nullptr, t.relu, tail);
+  };
+  constexpr Constant<0> none;
+  constexpr Constant<R> all;
+  constexpr Constant<first_half(R, V)> half;
+  const bool halves = half < all && t.count > 0 && t.segments[t.count - 1].length >= kLastSteps;
+  for (int64_t s = 0; s < t.count; ++s) {
+#pragma GCC unroll 8
+    for (int g = 0; g < G; ++g) a[g] = t.segments[s].a + 3 * g * a_row;
+    b = t.segments[s].b + column;
+    go(t.segments[s].length - (halves && s + 1 == t.count ? kLastSteps : 0), none, all);
   }
-  end<R, V, Partial>(acc, t.accumulate && t.adds ? t.c + column : nullptr, t.c_row, t.c + column, t.c_row,
-                     t.bias ? t.bias + column : nullptr, t.relu, tail);
+  if (!halves) return finish(none, all);
+  go(kLastSteps, none, half);
+  finish(none, half);
+#pragma GCC unroll 8
+  for (int g = 0; g < G; ++g) a[g] -= kLastSteps * a_step;
+  b -= kLastSteps * b_row;
+  go(kLastSteps, half, all);
+  finish(half, all);
 }
+
+// Where A and B are read. Columns: A as [k][R]; otherwise its rows lie a_row apart. B's rows lie kRow apart.
+template <int R, bool Columns, int kRow>
+struct Place {
+  static constexpr int G = Columns ? 1 : (R + 2) / 3, kStep = Columns ? R : 1;
+  const float *a[G], *b;
+  int64_t a_row;
+
+  DLCORE_INLINE Place(const float* first, int64_t row, const float* b_first) : b(b_first), a_row(row) {
+#pragma GCC unroll 8
+    for (int g = 0; g < G; ++g) a[g] = first + 3 * g * a_row;
+  }
+  DLCORE_INLINE void advance(int steps) {
+#pragma GCC unroll 8
+    for (int g = 0; g < G; ++g) a[g] += steps * kStep;
+    b += steps * kRow;
+  }
+  // Step u from here, rows First … Last.
+  template <int First, int Last, int V>
+  DLCORE_INLINE void multiply(VF (&acc)[R][V], int u) const {
+    step<R, V, false, true, First, Last>(
+        acc, [&](int r) DLCORE_LAMBDA { return Columns ? a[0][u * R + r] : a[r / 3][(r % 3) * a_row + u]; },
+        b + u * kRow, W);
+  }
+};
 
 // The sums go over `length` steps of k, kSteps to a turn: constant offsets serve them without additions to pointers
 // between the multiplications. A processor that runs two threads on a core gives each half of its slots for
-// instructions: there it is 87 against 79% of the peak. Columns: A as [k][R]; otherwise its rows lie a_row apart. B's
-// rows lie kRow apart.
+// instructions: there it is 87 against 79% of the peak.
 template <int R, int V, bool Columns, int kRow, int kSteps>
-DLCORE_INLINE void go_over(VF (&acc)[R][V], const float* first, int64_t a_row, const float* b, int64_t length) {
-  constexpr int G = Columns ? 1 : (R + 2) / 3;
-  const float* a[G];
-#pragma GCC unroll 8
-  for (int g = 0; g < G; ++g) a[g] = first + 3 * g * a_row;
-  const auto advance = [&](int steps) DLCORE_LAMBDA {
-#pragma GCC unroll 8
-    for (int g = 0; g < G; ++g) a[g] += steps * (Columns ? R : 1);
-    b += steps * kRow;
-  };
-  const auto multiply = [&](int u) DLCORE_LAMBDA {
-    step<R, V, false, true>(
-        acc, [&](int r) DLCORE_LAMBDA { return Columns ? a[0][u * R + r] : a[r / 3][(r % 3) * a_row + u]; },
-        b + u * kRow, W);
-  };
+DLCORE_INLINE void go_over(VF (&acc)[R][V], Place<R, Columns, kRow> place, int64_t length) {
   for (; length >= kSteps; length -= kSteps) {
 #pragma GCC unroll 4
-    for (int u = 0; u < kSteps; ++u) multiply(u);
-    advance(kSteps);
+    for (int u = 0; u < kSteps; ++u) place.template multiply<0, R>(acc, u);
+    place.advance(kSteps);
   }
   for (; length > 0; --length) {
-    multiply(0);
-    advance(1);
+    place.template multiply<0, R>(acc, 0);
+    place.advance(1);
   }
+}
+
+// The last kLastSteps steps, and done(first row, row after the last) as the sums stand.
+template <int R, int V, bool Columns, int kRow, class Done>
+DLCORE_INLINE void finish(VF (&acc)[R][V], const Place<R, Columns, kRow>& place, Done&& done) {
+  constexpr int kHalf = first_half(R, V);
+#pragma GCC unroll 8
+  for (int u = 0; u < kLastSteps; ++u) place.template multiply<0, kHalf>(acc, u);
+  done(Constant<0>(), Constant<kHalf>());
+#pragma GCC unroll 8
+  for (int u = 0; u < kLastSteps; ++u) place.template multiply<kHalf, R>(acc, u);
+  done(Constant<kHalf>(), Constant<R>());
+}
+template <int R, int V>
+DLCORE_INLINE int64_t last_steps(int64_t length) {
+  return first_half(R, V) < R && length >= kLastSteps ? kLastSteps : 0;
 }
 
 template <int R, bool Columns, int kRow, int V = 2>
@@ -149,8 +199,16 @@ void column_of_tiles(const PackedArgs& t) {
 #pragma GCC unroll 16
       for (int r = R; r < 2 * R; ++r) __builtin_prefetch(c + r * t.c_row, 1, 2);
     }
-    go_over<R, V, Columns, kRow, 4>(acc, first, t.a_row, t.b, t.k);
-    end<R, V, false>(acc, t.adds ? from : nullptr, t.from_row, c, t.c_row, t.bias, t.relu, W);
+    const auto done = [&](auto row, auto end_row) DLCORE_LAMBDA {
+      end<R, V, false, row, end_row>(acc, t.adds ? from : nullptr, t.from_row, c, t.c_row, t.bias, t.relu, W);
+    };
+    using From = Place<R, Columns, kRow>;
+    const int64_t before = t.k - last_steps<R, V>(t.k);
+    go_over<R, V, Columns, kRow, 4>(acc, From(first, t.a_row, t.b), before);
+    if (before < t.k)
+      finish(acc, From(first + before * From::kStep, t.a_row, t.b + before * kRow), done);
+    else
+      done(Constant<0>(), Constant<R>());
     if (from) from += R * t.from_row;
   }
 }
@@ -167,11 +225,20 @@ void short_tiles(const ShortArgs& t) {
 #pragma GCC unroll 2
       for (int v = 0; v < V * W; v += 16) __builtin_prefetch(c + r * t.c_row + v, 1);
     }
-    for (int64_t s = 0; s < t.count; ++s) {
-      const Segment& segment = t.segments[s];
-      go_over<R, V, false, kPanel, 3>(acc, segment.a + i * t.a_tile, t.a_row, segment.b, segment.length);
-    }
-    end<R, V, false>(acc, nullptr, 0, c, t.c_row, nullptr, false, W);
+    const auto done = [&](auto row, auto end_row) DLCORE_LAMBDA {
+      end<R, V, false, row, end_row>(acc, nullptr, 0, c, t.c_row, nullptr, false, W);
+    };
+    using From = Place<R, false, kPanel>;
+    const auto at = [&](int64_t s, int64_t k) DLCORE_LAMBDA {
+      return From(t.segments[s].a + i * t.a_tile + k, t.a_row, t.segments[s].b + k * kPanel);
+    };
+    const int64_t final = t.count - 1, before = t.segments[final].length - last_steps<R, V>(t.segments[final].length);
+    for (int64_t s = 0; s < final; ++s) go_over<R, V, false, kPanel, 3>(acc, at(s, 0), t.segments[s].length);
+    go_over<R, V, false, kPanel, 3>(acc, at(final, 0), before);
+    if (before < t.segments[final].length)
+      finish(acc, at(final, before), done);
+    else
+      done(Constant<0>(), Constant<R>());
   }
 }
 
@@ -199,7 +266,10 @@ constexpr RowTiles row_tiles() {
              column_of_tiles<R, true, kPanel>,
              column_of_tiles<R, false, kPanel>,
              column_of_tiles<R, false, kWide>,
-             column_of_tiles<R, false, kWide, R >= 8 ? 1 : 2>,
+             column_of_tiles < R,
+             false,
+             kWide,
+             R >= 8 ? 1 : 2 >,
              short_tiles<R>};
 #ifdef DLCORE_WIDE
   if constexpr (R <= 6) t.four = tile<R, 4, false>;

@@ -12,6 +12,12 @@ inline int64_t even(int64_t total, int64_t limit) {
   return total <= limit ? total : ceil_div(total, ceil_div(total, limit));
 }
 
+// A number that is part of its type, for unrolled loops.
+template <int N>
+struct Constant {
+  constexpr operator int() const { return N; }
+};
+
 // body(k0, end) for each piece of k, and for the empty one of k = 0.
 template <class F>
 DLCORE_INLINE void for_pieces(int64_t k, int64_t piece, F&& body) {
