@@ -93,7 +93,7 @@ void run_wide(int rows, int64_t cols, PackedArgs args);
 
 // Tiles below one another by one panel, the reduction in stretches so short that a tile should cost little besides: row
 // r of tile i begins at a + i·a_tile + r·a_row of each segment, along k.
-struct ShortArgs {
+struct ShortArgs {  // at least one segment
   const Segment* segments;
   int64_t count, a_tile, tiles, a_row;
   float* c;
