@@ -9,7 +9,7 @@ namespace DLCORE_MATH_NAMESPACE {
 
 inline constexpr float kGeluEnd = 13.15f;  // beyond, a·Φ(-a) is no normal number: 0
 
-// a is not beyond kGeluEnd; exp(-a²/2) = (2 - u)·p, with p a power of two, and 0 beyond it.
+// a is not beyond kGeluEnd; exp(-a²/2) = (2 - u)·p, with p half a 2^(j/8), and 0 beyond it.
 template <class V>
 struct NormalTail {
   V a, ratio, u, p;
@@ -18,7 +18,7 @@ struct NormalTail {
 };
 
 // exp's steps for -square/2 (math.h), all of them times -2, which changes no rounding and spares some: u is -2 times
-// its tail and what the square lost. The sum's low bits become 2^(n-1) instead of 2^n.
+// its tail and what the square lost. The sum's low bits are those of j - 8, of half the power.
 template <class V>
 DLCORE_INLINE NormalTail<V> normal_tail(V size) {
   constexpr float kShift = 0x1.8p23f - 8;

@@ -1,6 +1,6 @@
 // Elementary functions in f32, one formula at each width: templates over a value type V (float, or a vector of floats)
 // that use + - * /, comparisons and the overloads fma, sqrt, floor, round_even, select, as_int, as_unsigned, as_float,
-// to_int, to_float and any, which the includer has declared before: kernels/cpu/simd.h for vectors, kernels/scalar.h
+// to_int, to_float, lookup8 and any, which the includer has declared before: kernels/cpu/simd.h for vectors, kernels/scalar.h
 // for float. At most 2 ulp from the exact value anywhere, denormals and infinities included. The polynomials are
 // minimax fits made for these intervals.
 #pragma once

@@ -1,5 +1,5 @@
-// exp and sigmoid without their far ends, over the same value types as kernels/math.h, for places that are made of little
-// else: the gates of recurrent layers, the weights of attention, softmax.
+// exp and sigmoid without their far ends, over the same value types as kernels/math.h, for places that are made of
+// little else: the gates of recurrent layers, the weights of attention, softmax.
 #pragma once
 #include "kernels/math.h"
 
@@ -18,4 +18,3 @@ DLCORE_INLINE V gate_sigmoid(V x) {
 }
 
 }  // namespace DLCORE_MATH_NAMESPACE
-

@@ -36,6 +36,7 @@ namespace dlcore {
   inline float scalar_##name(float x) { return scalar::name(x); } \
   inline double scalar_##name(double x) { return in_double; }
 DLCORE_SCALAR(exp, std::exp(x))
+DLCORE_SCALAR(quick_exp, std::exp(x))
 DLCORE_SCALAR(expm1, std::expm1(x))
 DLCORE_SCALAR(log, std::log(x))
 DLCORE_SCALAR(log1p, std::log1p(x))

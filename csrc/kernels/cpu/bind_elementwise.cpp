@@ -163,7 +163,7 @@ BoundKernel bind_step(const KernelSpec& spec, TileFn fn, int64_t cycles) {
   if (!fn) return {};
   auto p = std::make_shared<Program>();
   set_shapes(*p, spec);
-  TileStep step = {fn, static_cast<int>(spec.inputs.size()), {0, 0, 0}, 0, false};
+  TileStep step = {fn, static_cast<int>(spec.inputs.size()), {0, 0, 0}, 0};
   for (size_t i = 0; i < spec.inputs.size(); ++i) step.in[i] = static_cast<int>(i);
   p->steps.push_back(step);
   p->plan.past = all_past_cache(spec);
@@ -237,8 +237,7 @@ class FusedBinder {
       if (!add_step(k)) return {};
     for (size_t j = 0; j < code_.outputs.size(); ++j) {
       const int at = place_[static_cast<size_t>(code_.outputs[j])];
-      if (at != output(j))
-        program_->steps.push_back({find(floats().f32_numbers, "copy"), output(j), {at, at, at}, 0, false});
+      if (at != output(j)) program_->steps.push_back({find(floats().f32_numbers, "copy"), output(j), {at, at, at}, 0});
     }
     // Literals stand after the temporaries, whose number is known now.
     for (TileStep& step : program_->steps)
@@ -277,7 +276,7 @@ class FusedBinder {
 
   bool add_step(size_t k) {
     const TileInstr& instr = code_.instrs[k];
-    TileStep step = {find(floats().f32_numbers, instr.op), 0, {0, 0, 0}, 0, false};
+    TileStep step = {find(floats().f32_numbers, instr.op), 0, {0, 0, 0}, 0};
     if (!step.fn) return false;
     for (size_t i = 0; i < instr.args.size(); ++i) {
       const TileOperand& a = instr.args[i];

@@ -1,7 +1,7 @@
 // Arithmetic on the 16 virtual lanes of simd.h's Lanes: one vector with AVX-512, two with AVX2. For the row kernels,
 // where lane l of a reduction, or row l of a block of 16, is lane l at either width.
 #pragma once
-#include "kernels/cpu/simd.h"
+#include "kernels/quick_exp.h"
 
 namespace dlcore::DLCORE_ISA {
 
@@ -57,6 +57,16 @@ DLCORE_INLINE Lanes operator*(const Lanes& a, const Lanes& b) {
 DLCORE_INLINE Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) {
   Lanes r;
   DLCORE_EACH_PART r.v[part] = fma(a.v[part], b.v[part], c.v[part]);
+  return r;
+}
+DLCORE_INLINE Lanes exp(const Lanes& a) {
+  Lanes r;
+  DLCORE_EACH_PART r.v[part] = exp(a.v[part]);
+  return r;
+}
+DLCORE_INLINE Lanes quick_exp(const Lanes& a) {
+  Lanes r;
+  DLCORE_EACH_PART r.v[part] = quick_exp(a.v[part]);
   return r;
 }
 // The larger; b where a is NaN.

@@ -18,7 +18,7 @@ struct TileStep {
   int out;  // in the table of operands: inputs, then outputs, temporaries, literals
   int in[3];
   unsigned single;
-  bool last;  // writes an output that no later step reads
+  bool last = false;  // writes an output that no later step reads
 };
 
 struct TileInput {

@@ -44,8 +44,6 @@ T chain(T start, const T* h, const T* w, int64_t n, int64_t stride = 1) {
 
 float gate(float x) { return scalar::gate_sigmoid(x); }
 double gate(double x) { return scalar_sigmoid(x); }
-float squash(float x) { return scalar::tanh(x); }
-double squash(double x) { return std::tanh(x); }
 
 template <class T>
 void lstm(const RunArgs& args, const Sequence& q) {
@@ -59,12 +57,12 @@ void lstm(const RunArgs& args, const Sequence& q) {
       T* g = q.rows(gates, s, 4 * H) + b * 4 * H;
       for (int64_t j = 0; j < 4 * H; ++j) {
         const T sum = chain(x[j], h, w + j * H, H);
-        g[j] = j / H == 2 ? squash(sum) : gate(sum);
+        g[j] = j / H == 2 ? scalar_tanh(sum) : gate(sum);
       }
       for (int64_t j = 0; j < H; ++j) {
         const T cell = std::fma(g[H + j], c[j], g[j] * g[2 * H + j]);
         q.rows(cells, s, H)[b * H + j] = cell;
-        q.rows(y, s, H)[b * H + j] = g[3 * H + j] * squash(cell);
+        q.rows(y, s, H)[b * H + j] = g[3 * H + j] * scalar_tanh(cell);
       }
     }
   }
@@ -85,7 +83,7 @@ void gru(const RunArgs& args, const Sequence& q) {
         const T r = gate(chain(x[j], h, w + j * H, H));
         const T z = gate(chain(x[H + j], h, w + (H + j) * H, H));
         const T product = chain(b_n[j], h, w + (2 * H + j) * H, H);
-        const T n = squash(std::fma(r, product, x[2 * H + j]));
+        const T n = scalar_tanh(std::fma(r, product, x[2 * H + j]));
         g[j] = r;
         g[H + j] = z;
         g[2 * H + j] = n;
@@ -107,7 +105,7 @@ void rnn(const RunArgs& args, const Sequence& q) {
       const T* h = q.before(h0, y, s) + b * H;
       for (int64_t j = 0; j < H; ++j) {
         const T sum = chain(q.rows(gates_x, s, H)[b * H + j], h, w + j * H, H);
-        q.rows(y, s, H)[b * H + j] = q.relu ? (sum < T(0) ? T(0) : sum) : squash(sum);
+        q.rows(y, s, H)[b * H + j] = q.relu ? (sum < T(0) ? T(0) : sum) : scalar_tanh(sum);
       }
     }
   }
@@ -154,7 +152,7 @@ void lstm_backward(const RunArgs& args, const Sequence& q) {
       for (int64_t j = 0; j < H; ++j) {
         const int64_t at = b * H + j;
         const T i = p[j], f = p[H + j], g = p[2 * H + j], o = p[3 * H + j];
-        const T D = q.rows(dy, s, H)[at] + dh[at], squashed = squash(q.rows(cells, s, H)[at]);
+        const T D = q.rows(dy, s, H)[at] + dh[at], squashed = scalar_tanh(q.rows(cells, s, H)[at]);
         const T c = std::fma(D * o, one_less_square(squashed), dc[at]);
         d[j] = (c * g) * slope(i);
         d[H + j] = (c * before[j]) * slope(f);

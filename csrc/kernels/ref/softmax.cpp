@@ -4,8 +4,6 @@
 #include "kernels/ref/rows.h"
 #include "kernels/scalar.h"
 
-#include "kernels/quick_exp.h"
-
 namespace dlcore {
 
 namespace {
@@ -23,14 +21,10 @@ T row_max(const T* x, int64_t width) {
   return m == -kInfinity<T> ? T(0) : m;
 }
 
-// Of what is not positive (softmax's arguments are less their largest).
-float exp_down(float x) { return scalar::quick_exp(x); }
-double exp_down(double x) { return std::exp(x); }
-
 template <class T>
 T exp_sum(const T* x, int64_t width, T m) {
   Lanes16<T> sum;
-  for (int64_t i = 0; i < width; ++i) sum.add(i, exp_down(x[i] - m));
+  for (int64_t i = 0; i < width; ++i) sum.add(i, scalar_quick_exp(x[i] - m));
   return sum.sum();
 }
 
@@ -40,7 +34,7 @@ void softmax(const RunArgs& args, int64_t rows, int64_t width) {
   T* y = output<T>(args, 0);
   for (int64_t r = 0; r < rows; ++r, x += width, y += width) {
     const T m = row_max(x, width), l = exp_sum(x, width, m), inverse = l == T(0) ? T(0) : T(1) / l;
-    for (int64_t i = 0; i < width; ++i) y[i] = exp_down(x[i] - m) * inverse;
+    for (int64_t i = 0; i < width; ++i) y[i] = scalar_quick_exp(x[i] - m) * inverse;
   }
 }
 

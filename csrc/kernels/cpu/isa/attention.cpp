@@ -6,7 +6,6 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/lanes.h"
-#include "kernels/quick_exp.h"
 
 namespace dlcore::DLCORE_ISA {
 
@@ -47,11 +46,6 @@ struct Rows {
   DLCORE_INLINE Rows from(int64_t column) const { return {data + column, stride}; }
 };
 
-DLCORE_INLINE Lanes exp16(const Lanes& a) {
-  Lanes r;
-  DLCORE_EACH_PART r.v[part] = quick_exp(a.v[part]);
-  return r;
-}
 DLCORE_INLINE Lanes cap(const Lanes& a, float limit) {
   Lanes r;
   DLCORE_EACH_PART r.v[part] = at_most(a.v[part], limit);
@@ -288,7 +282,7 @@ void forward_block(const AttentionArgs& a, int64_t head, int64_t first, float* s
   Lanes sum[kLanes];
   for (int l = 0; l < kLanes; ++l) sum[l] = zero_lanes();
   for (int64_t j = 0; j < b.end; ++j) {
-    Lanes e = exp16(load16(scores + j * kLanes) - m);
+    Lanes e = quick_exp(load16(scores + j * kLanes) - m);
     if (j >= b.full) e = from_lane(b.first_lane(j), e, zero_lanes());
     store16(scores + j * kLanes, e);
     sum[j % kLanes] = sum[j % kLanes] + e;
@@ -337,7 +331,7 @@ void backward_block(const AttentionArgs& a, int64_t head, const Block& b, Rows<c
   const Lanes scale = splat16(a.scale), delta = load16(deltas);
   const Lanes lse = replace(load16(a.lse + head * a.queries + b.first, b.count), -kInfinity, 0.0f);
   for (int64_t j = 0; j < b.end; ++j) {
-    const Lanes e = exp16(cap(mask.add(scale * load16(p + j * kLanes), j) - lse, 87.0f));
+    const Lanes e = quick_exp(cap(mask.add(scale * load16(p + j * kLanes), j) - lse, 87.0f));
     store16(p + j * kLanes, e);
     store16(ds + j * kLanes, (e * (load16(ds + j * kLanes) - delta)) * scale);
   }

@@ -147,25 +147,36 @@ void slide_tile(const RowRun& run, int64_t first, const Channels& channels, cons
   });
 }
 
+// f<K, Direction>() for the windows that `slide` is made for, or f<0, 0>().
+template <class F>
+auto for_window(int64_t direction, int64_t across, F f) {
+  if (direction == 1) {
+    if (across == 2) return f.template operator()<2, 1>();
+    if (across == 3) return f.template operator()<3, 1>();
+    if (across == 5) return f.template operator()<5, 1>();
+    if (across == 7) return f.template operator()<7, 1>();
+  } else if (direction == -1) {
+    if (across == 2) return f.template operator()<2, -1>();
+    if (across == 3) return f.template operator()<3, -1>();
+    if (across == 5) return f.template operator()<5, -1>();
+    if (across == 7) return f.template operator()<7, -1>();
+  } else if (direction == 2) {
+    if (across == 3) return f.template operator()<3, 2>();
+    if (across == 5) return f.template operator()<5, 2>();
+  }
+  return f.template operator()<0, 0>();
+}
+
 using TileFn = void (*)(const RowRun&, int64_t, const Channels&, const Ahead&);
 
 template <int J>
 TileFn tile_for(const RowRun& run) {
-  if (run.stride == 1) {
-    if (run.across == 2) return slide_tile<J, 2, 1>;
-    if (run.across == 3) return slide_tile<J, 3, 1>;
-    if (run.across == 5) return slide_tile<J, 5, 1>;
-    if (run.across == 7) return slide_tile<J, 7, 1>;
-  } else if (run.stride == -1) {
-    if (run.across == 2) return slide_tile<J, 2, -1>;
-    if (run.across == 3) return slide_tile<J, 3, -1>;
-    if (run.across == 5) return slide_tile<J, 5, -1>;
-    if (run.across == 7) return slide_tile<J, 7, -1>;
-  } else if (run.stride == 2) {
-    if (run.across == 3) return slide_tile<J, 3, 2>;
-    if (run.across == 5) return slide_tile<J, 5, 2>;
-  }
-  return any_tile<J, false>;
+  return for_window(run.stride, run.across, []<int K, int Direction>() -> TileFn {
+    if constexpr (K > 0)
+      return slide_tile<J, K, Direction>;
+    else
+      return any_tile<J, false>;
+  });
 }
 
 void run_pixels(const RowRun& run, const Channels& channels) {
@@ -201,7 +212,7 @@ struct Planes {
 // J pixels of a row at once; a last tile overlaps the one before.
 template <int J, int K, int Direction>
 void slide_rows(const Planes& p) {
-  constexpr int S = Direction < 0 ? 1 : Direction, kSign = Direction < 0 ? -1 : 1, kColumns = (J - 1) * S + K;
+  constexpr int S = Direction < 0 ? 1 : Direction, kSign = Direction < 0 ? -1 : 1;
   const PointConv& conv = p.conv;
   const ConvPhase& phase = conv.map->phases[0];
   const ConvTap* taps = phase.taps;
@@ -231,7 +242,7 @@ void slide_rows(const Planes& p) {
 #pragma GCC unroll 16
           for (int i = 0; i < J * S; ++i) __builtin_prefetch(next + r * row_floats + i * channels + c, 0, 2);
         }
-        slide<J, K, S>(rows, down, from, min64(to, kColumns), out + c, kSign * channels, false, c);
+        slide<J, K, S>(rows, down, from, to, out + c, kSign * channels, false, c);
       };
       int64_t c = 0;
       for (; c + W <= p.n; c += W) body(c);
@@ -241,10 +252,6 @@ void slide_rows(const Planes& p) {
 }
 
 using PlaneFn = void (*)(const Planes&);
-template <int K, int Direction>
-PlaneFn slides(int64_t pixels) {
-  return pixels >= kNear ? slide_rows<kNear, K, Direction> : slide_rows<kNear / 2, K, Direction>;
-}
 // Null: the rows need the ring, or go pixel by pixel at the edges.
 PlaneFn plane_for(const PointConv& conv, int64_t channels) {
   if (conv.map->count != 1 || conv.source_d * conv.dest_d != 1) return nullptr;
@@ -255,31 +262,16 @@ PlaneFn plane_for(const PointConv& conv, int64_t channels) {
   const auto [left, right] = columns_of(conv);
   if (left <= -across || right - conv.source_w >= across - 1) return nullptr;
   const int64_t gap = phase.taps[1].offset_w - phase.taps[0].offset_w;
-  const int64_t pixels = phase.w.count;
-  switch (stride * gap * 16 + across) {
-    case 16 + 2:
-      return slides<2, 1>(pixels);
-    case 16 + 3:
-      return slides<3, 1>(pixels);
-    case 16 + 5:
-      return slides<5, 1>(pixels);
-    case 16 + 7:
-      return slides<7, 1>(pixels);
-    case -16 + 2:
-      return slides<2, -1>(pixels);
-    case -16 + 3:
-      return slides<3, -1>(pixels);
-    case -16 + 5:
-      return slides<5, -1>(pixels);
-    case -16 + 7:
-      return slides<7, -1>(pixels);
-    case 32 + 3:
-      return gap == 1 ? slides<3, 2>(pixels) : nullptr;
-    case 32 + 5:
-      return gap == 1 ? slides<5, 2>(pixels) : nullptr;
-    default:
-      return nullptr;
-  }
+  const bool many = phase.w.count >= kNear;
+  return for_window(gap == 1             ? stride
+                    : gap * stride == -1 ? -1
+                                         : 0,
+                    across, [many]<int K, int Direction>() -> PlaneFn {
+                      if constexpr (K > 0)
+                        return many ? slide_rows<kNear, K, Direction> : slide_rows<kNear / 2, K, Direction>;
+                      else
+                        return nullptr;
+                    });
 }
 
 // Sums of `rows` rows of K taps over one row of gradients, the taps' pixels `stride` and `dilation` columns apart.

@@ -26,8 +26,14 @@ int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 // Where the rows lie: near enough to wait for them, farther, or where results are written past the caches, too.
 enum class Reach { kNear, kFar, kPast };
 
-DLCORE_INLINE Reach reach_of(const LayerNormArgs& a) {
-  return a.past ? Reach::kPast : a.rows * a.width >= kFar ? Reach::kFar : Reach::kNear;
+template <class F>
+void for_reach(const LayerNormArgs& a, F f) {
+  if (a.past)
+    f.template operator()<Reach::kPast>();
+  else if (a.rows * a.width >= kFar)
+    f.template operator()<Reach::kFar>();
+  else
+    f.template operator()<Reach::kNear>();
 }
 
 // What is left of x without its mean.
@@ -118,10 +124,7 @@ void forward_from(const LayerNormArgs& a) {
 }
 template <bool Centred>
 void forward(const LayerNormArgs& a) {
-  const Reach reach = reach_of(a);
-  (reach == Reach::kPast  ? forward_from<Centred, Reach::kPast>
-   : reach == Reach::kFar ? forward_from<Centred, Reach::kFar>
-                          : forward_from<Centred, Reach::kNear>)(a);
+  for_reach(a, [&]<Reach reach>() { forward_from<Centred, reach>(a); });
 }
 
 template <bool Centred, Reach reach, int R>
@@ -271,10 +274,7 @@ void backward_from(const LayerNormArgs& a) {
 }
 template <bool Centred>
 void backward(const LayerNormArgs& a) {
-  const Reach reach = reach_of(a);
-  (reach == Reach::kPast  ? backward_from<Centred, Reach::kPast>
-   : reach == Reach::kFar ? backward_from<Centred, Reach::kFar>
-                          : backward_from<Centred, Reach::kNear>)(a);
+  for_reach(a, [&]<Reach reach>() { backward_from<Centred, reach>(a); });
 }
 
 }  // namespace

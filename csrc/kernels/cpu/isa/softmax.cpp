@@ -4,7 +4,6 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/lanes.h"
-#include "kernels/quick_exp.h"
 
 namespace dlcore::DLCORE_ISA {
 
@@ -12,18 +11,8 @@ namespace {
 
 constexpr int64_t kChunkElements = 8192;
 constexpr float kInfinity = __builtin_inff();
+// Forward, exponents are less their largest: quick_exp's domain. Backward they are what the caller says.
 
-DLCORE_INLINE Lanes exp16(const Lanes& a) {
-  Lanes r;
-  DLCORE_EACH_PART r.v[part] = exp(a.v[part]);
-  return r;
-}
-// Of what is not positive: softmax's arguments are less their largest.
-DLCORE_INLINE Lanes exp_down16(const Lanes& a) {
-  Lanes r;
-  DLCORE_EACH_PART r.v[part] = quick_exp(a.v[part]);
-  return r;
-}
 DLCORE_INLINE float log1(float x) { return log(splat(x))[0]; }
 
 // f(i, n): vectors of n = 16 elements from i on, then of what is left. `f` sees the constant 16 in the loop.
@@ -69,7 +58,7 @@ DLCORE_INLINE float finite_max(float m) { return m == -kInfinity ? 0.0f : m; }
 DLCORE_INLINE float exp_sum(const float* x, int64_t width, const Lanes& m) {
   Lanes sum = zero_lanes();
   each_vector(
-      width, [&](int64_t i, int n) __attribute__((always_inline)) { sum = sum + only(n, exp_down16(get(x + i, n) - m)); });
+      width, [&](int64_t i, int n) __attribute__((always_inline)) { sum = sum + only(n, quick_exp(get(x + i, n) - m)); });
   return tree_sum(sum);
 }
 
@@ -77,7 +66,7 @@ DLCORE_INLINE float exp_sum(const float* x, int64_t width, const Lanes& m) {
 DLCORE_INLINE void softmax_short(const float* x, float* y, int width) {
   const Lanes v = load16(x, width);
   const float m = finite_max(max_lane(first_of(width, v, splat16(-kInfinity))));
-  const Lanes e = first_of(width, exp_down16(v - splat16(m)), zero_lanes());
+  const Lanes e = first_of(width, quick_exp(v - splat16(m)), zero_lanes());
   const float l = tree_sum(e);
   store16(y, e * splat16(l == 0.0f ? 0.0f : 1.0f / l), width);
 }
@@ -96,7 +85,7 @@ void softmax(const RowsArgs& a) {
       Lanes sum = zero_lanes();
       each_vector(
           width, [&](int64_t i, int n) __attribute__((always_inline)) {
-            const Lanes e = only(n, exp_down16(get(x + i, n) - m));
+            const Lanes e = only(n, quick_exp(get(x + i, n) - m));
             sum = sum + e;
             put(y + i, e, n);
           });
@@ -118,7 +107,7 @@ DLCORE_INLINE void log_softmax_rows(const float* x, float* y, int64_t width) {
   }
   each_vector(
       width, [&](int64_t i, int n) __attribute__((always_inline)) {
-        for (int r = 0; r < R; ++r) sum[r] = sum[r] + only(n, exp_down16(get(x + r * width + i, n) - m[r]));
+        for (int r = 0; r < R; ++r) sum[r] = sum[r] + only(n, quick_exp(get(x + r * width + i, n) - m[r]));
       });
   for (int r = 0; r < R; ++r) {
     const float l = tree_sum(sum[r]);
@@ -168,7 +157,7 @@ void log_softmax_backward(const RowsArgs& a) {
       const Lanes s = splat16(tree_sum(sum));
       each_vector(
           width, [&](int64_t i, int n)
-                     __attribute__((always_inline)) { put(dx + i, get(dy + i, n) - exp16(get(y + i, n)) * s, n); });
+                     __attribute__((always_inline)) { put(dx + i, get(dy + i, n) - exp(get(y + i, n)) * s, n); });
     }
   });
 }
@@ -226,7 +215,7 @@ void cross_entropy_backward(const CrossEntropyArgs& a) {
       const float at_label = (exp(splat(x[label] - a.lse[row]))[0] - hit) * a.dloss[row];
       each_vector(
           classes, [&](int64_t i, int n)
-                       __attribute__((always_inline)) { put(dx + i, (exp16(get(x + i, n) - lse) - q) * d, n); });
+                       __attribute__((always_inline)) { put(dx + i, (exp(get(x + i, n) - lse) - q) * d, n); });
       dx[label] = at_label;
     }
   });
