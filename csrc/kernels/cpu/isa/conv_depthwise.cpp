@@ -7,13 +7,11 @@
 namespace dlcore::DLCORE_ISA {
 namespace {
 
-#ifdef DLCORE_WIDE
-constexpr int kNear = 8;  // pixels at once: 8 sums, at most 7 weights of a row and a source in 32 registers
-constexpr int kGradients = 25;
-#else
-constexpr int kNear = 4;
-constexpr int kGradients = 9;  // sums of weights at once
-#endif
+// Pixels at once: 8 sums, the weights of a row, and a source. Of AVX2's 16 registers seven weights are one too many.
+constexpr int kNear = 8;
+// Sums of weights: so many leave registers for several gradients at once. A short row, which has few of them, takes as
+// many sums as there are registers.
+constexpr int kSumsTogether = 10, kSums = W == 16 ? 25 : kSumsTogether, kShortRow = 16;
 
 // A block of channels: `count` of the `all` of a pixel, which is what rows of weights [tap][channel] hold as well.
 struct Channels {
@@ -262,14 +260,15 @@ PlaneFn plane_for(const PointConv& conv, int64_t channels) {
   const auto [left, right] = columns_of(conv);
   if (left <= -across || right - conv.source_w >= across - 1) return nullptr;
   const int64_t gap = phase.taps[1].offset_w - phase.taps[0].offset_w;
-  const bool many = phase.w.count >= kNear;
+  const int64_t count = phase.w.count;
   return for_window(gap == 1             ? stride
                     : gap * stride == -1 ? -1
                                          : 0,
-                    across, [many]<int K, int Direction>() -> PlaneFn {
-                      if constexpr (K > 0)
-                        return many ? slide_rows<kNear, K, Direction> : slide_rows<kNear / 2, K, Direction>;
-                      else
+                    across, [count]<int K, int Direction>() -> PlaneFn {
+                      if constexpr (K > 0) {
+                        if (count % kNear != 0 && count % 7 == 0) return slide_rows<7, K, Direction>;  // none twice
+                        return count >= kNear ? slide_rows<kNear, K, Direction> : slide_rows<kNear / 2, K, Direction>;
+                      } else
                         return nullptr;
                     });
 }
@@ -290,7 +289,7 @@ struct WeightRow {
 template <int R, int K, int S, bool Partial>
 DLCORE_INLINE void add_together(VF (&acc)[R][K], const WeightRow& a, const float*& x, const float*& dy,
                                 int64_t pixels) {
-  constexpr int kTogether = W == 16 ? 4 : 2;
+  constexpr int kTogether = W == 16 && R * K <= 9 ? 4 : 2;  // of four by ten sums GCC 12 keeps one in memory
   const int64_t channels = a.channels, row = a.row;
   for (; pixels >= kTogether; pixels -= kTogether, x += kTogether * S * channels, dy += kTogether * channels) {
     VF d[kTogether];
@@ -345,8 +344,7 @@ void weight_row(const WeightRow& a) {
     column += a.stride;
   };
   while (dy < end && column < 0) edge();
-  // With more sums GCC 12 keeps one of them in memory.
-  if (R * K <= 9 && a.dilation == 1 && a.stride <= 2 && dy < end) {
+  if (R * K <= kSumsTogether && a.dilation == 1 && a.stride <= 2 && dy < end) {
     const int64_t left = (end - dy) / a.channels, seen = (a.width - span - 1 - column) / a.stride + 1;
     const float* const before = dy;
     if (a.stride == 1)
@@ -386,15 +384,15 @@ void weight_rows(const WeightRow& a) {
 
 template <int K>
 int64_t weight_group(const WeightRow& a, int64_t rows) {
-  constexpr int kMost = kGradients / K;
-  if constexpr (kMost >= 5) {
-    if (rows >= 5) return weight_rows<5, K>(a), 5;
+  const auto takes = [&](int r) { return rows >= r && r * K <= (a.outputs < kShortRow ? kSums : kSumsTogether); };
+  if constexpr (5 * K <= kSums) {
+    if (takes(5)) return weight_rows<5, K>(a), 5;
   }
-  if constexpr (kMost >= 3) {
-    if (rows >= 3) return weight_rows<3, K>(a), 3;
+  if constexpr (3 * K <= kSums) {
+    if (takes(3)) return weight_rows<3, K>(a), 3;
   }
-  if constexpr (kMost >= 2) {
-    if (rows >= 2) return weight_rows<2, K>(a), 2;
+  if constexpr (2 * K <= kSums) {
+    if (takes(2)) return weight_rows<2, K>(a), 2;
   }
   return weight_rows<1, K>(a), 1;
 }
