@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <vector>
+
 #include "kernels/ref/rows.h"
 
 namespace dlcore {
@@ -98,17 +101,37 @@ void each(const Channels& s, int64_t c, F f) {
     for (int64_t i = 0; i < s.inner; ++i) f((o * s.channels + c) * s.inner + i);
 }
 
+// The sum of squares of x - mean, by those of x - center, a block's own mean: (d + e)² = d² + 2 e d + e².
+template <class T>
+T squares(const Channels& s, int64_t c, const T* x, T mean) {
+  std::vector<T> values;
+  each(s, c, [&](int64_t i) { values.push_back(x[i]); });
+  T all = 0;
+  for (size_t from = 0; from < values.size(); from += 512) {
+    const size_t to = std::min(values.size(), from + 512);
+    T sum = 0, squared = 0, plain = 0;
+    for (size_t i = from; i < to; ++i) sum += values[i];
+    const T count = T(to - from), center = sum / count, e = center - mean;
+    for (size_t i = from; i < to; ++i) {
+      const T d = values[i] - center;
+      squared = std::fma(d, d, squared);
+      plain += d;
+    }
+    const T block = std::fma(count * e, e, std::fma(2 * e, plain, squared));
+    all = from == 0 ? block : all + block;
+  }
+  return all;
+}
+
 template <class T>
 void batch_norm(const RunArgs& args, const Channels& s, T eps) {
   const T *x = input<T>(args, 0), *gamma = input<T>(args, 1), *beta = input<T>(args, 2);
   T *y = output<T>(args, 0), *means = output<T>(args, 1), *vars = output<T>(args, 2);
   const T n = T(s.outer * s.inner);
   for (int64_t c = 0; c < s.channels; ++c) {
-    Blocks512<T> sum, squares;
+    Blocks512<T> sum;
     each(s, c, [&](int64_t i) { sum.add(x[i]); });
-    const T mean = sum.sum() / n;
-    each(s, c, [&](int64_t i) { squares.fma(x[i] - mean, x[i] - mean); });
-    const T var = squares.sum() / n, rstd = T(1) / std::sqrt(var + eps);
+    const T mean = sum.sum() / n, var = squares(s, c, x, mean) / n, rstd = T(1) / std::sqrt(var + eps);
     each(s, c, [&](int64_t i) { y[i] = std::fma((x[i] - mean) * rstd, gamma[c], beta[c]); });
     means[c] = mean;
     vars[c] = var;

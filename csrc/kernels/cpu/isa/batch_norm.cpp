@@ -1,6 +1,6 @@
 // Batch normalisation of outer x channels x inner. Each channel's sums are chains in blocks of 512 elements, so vectors
 // run across 16 channels: straight from memory where channels are last (inner = 1), through transposed 16 x 16 tiles
-// where not.
+// where not. A block's squares are of differences from its own mean, while it is in the cache: so x is read once.
 #include "base/parallel.h"
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/lanes.h"
@@ -19,113 +19,133 @@ struct Coefficients {
   float *mean, *rstd, *a, *b;
 };
 Coefficients coefficients(const BatchNormArgs& s) {
-  float* p = s.workspace + 2 * blocks_of(s.outer * s.inner) * s.channels;
+  float* p = s.workspace + 3 * blocks_of(s.outer * s.inner) * s.channels;
   return {p, p + s.channels, p + 2 * s.channels, p + 3 * s.channels};
 }
 
-enum class Sum { X, Squares, Grads };
+enum class Sums {
+  Statistics,  // of x, of (x - mean of the block)², and of x - mean of the block, which rounding keeps from 0
+  Gradients,   // of dy·h, and of dy
+};
 
-// One link of the chains of 16 channels.
-template <Sum kind>
-DLCORE_INLINE void link(const Lanes& x, const Lanes& dy, const Lanes& mean, const Lanes& rstd, Lanes& p, Lanes& q) {
-  if constexpr (kind == Sum::X) {
-    p = p + x;
-  } else if constexpr (kind == Sum::Squares) {
-    const Lanes d = x - mean;
-    p = fma(d, d, p);
-  } else {
-    p = fma(dy, (x - mean) * rstd, p);
-    q = q + dy;
-  }
-}
-
-// Channels last: elements [from, to) of channels [c, c + n), n = 16 L or, with L = 1, less.
-template <Sum kind, int L>
-DLCORE_INLINE void last_chain(const BatchNormArgs& s, int64_t from, int64_t to, int64_t c, int n, float* p_out,
-                              float* q_out) {
-  const Coefficients k = coefficients(s);
-  Lanes p[L], q[L], mean[L], rstd[L];
+// The sums of a block of L times n channels from c on (n = 16 or, with L = 1, less), over `count` elements: x(e, l) and
+// dy(e, l) are element e of channels c + 16 l … To out[kind of sum][channel].
+template <Sums kind, int L, class X, class Dy>
+DLCORE_INLINE void block_sums(const BatchNormArgs& s, int64_t c, int n, int64_t count, X x, Dy dy, float* out) {
+  Lanes p[L], q[L], r[L], mean[L], rstd[L];
 #pragma GCC unroll 4
-  for (int l = 0; l < L; ++l) {
-    p[l] = q[l] = mean[l] = rstd[l] = zero_lanes();
-    if (kind != Sum::X) mean[l] = L > 1 ? load16(k.mean + c + l * kLanes) : load16(k.mean + c, n);
-    if (kind == Sum::Grads) rstd[l] = L > 1 ? load16(k.rstd + c + l * kLanes) : load16(k.rstd + c, n);
-  }
-  for (int64_t e = from; e < to; ++e) {
-    const int64_t at = e * s.channels + c;
+  for (int l = 0; l < L; ++l) p[l] = q[l] = r[l] = zero_lanes();
+  if constexpr (kind == Sums::Statistics) {
+    for (int64_t e = 0; e < count; ++e) {
+#pragma GCC unroll 4
+      for (int l = 0; l < L; ++l) p[l] = p[l] + x(e, l);
+    }
+#pragma GCC unroll 4
+    for (int l = 0; l < L; ++l) DLCORE_EACH_PART mean[l].v[part] = p[l].v[part] / (float)count;
+    for (int64_t e = 0; e < count; ++e) {
+#pragma GCC unroll 4
+      for (int l = 0; l < L; ++l) {
+        const Lanes d = x(e, l) - mean[l];
+        q[l] = fma(d, d, q[l]);
+        r[l] = r[l] + d;
+      }
+    }
+  } else {
+    const Coefficients k = coefficients(s);
 #pragma GCC unroll 4
     for (int l = 0; l < L; ++l) {
-      const Lanes x = L > 1 ? load16(s.x + at + l * kLanes) : load16(s.x + at, n);
-      Lanes dy = x;
-      if (kind == Sum::Grads) dy = L > 1 ? load16(s.dy + at + l * kLanes) : load16(s.dy + at, n);
-      link<kind>(x, dy, mean[l], rstd[l], p[l], q[l]);
+      mean[l] = load16(k.mean + c + l * kLanes, n);
+      rstd[l] = load16(k.rstd + c + l * kLanes, n);
+    }
+    for (int64_t e = 0; e < count; ++e) {
+#pragma GCC unroll 4
+      for (int l = 0; l < L; ++l) {
+        const Lanes d = dy(e, l);
+        p[l] = fma(d, (x(e, l) - mean[l]) * rstd[l], p[l]);
+        q[l] = q[l] + d;
+      }
     }
   }
 #pragma GCC unroll 4
   for (int l = 0; l < L; ++l) {
-    const int have = L > 1 ? kLanes : n;
-    store16(p_out + c + l * kLanes, p[l], have);
-    if (kind == Sum::Grads) store16(q_out + c + l * kLanes, q[l], have);
+    float* at = out + c + l * kLanes;
+    store16(at, p[l], n);
+    store16(at + s.channels, q[l], n);
+    if (kind == Sums::Statistics) store16(at + 2 * s.channels, r[l], n);
   }
 }
 
-template <Sum kind>
-void last_block(const BatchNormArgs& s, int64_t from, int64_t to, int64_t c, int64_t c_end, float* p, float* q) {
-  constexpr int kMany = kParts == 1 ? 4 : 2;
-  for (; c + kMany * kLanes <= c_end; c += kMany * kLanes)
-    last_chain<kind, kMany>(s, from, to, c, kMany * kLanes, p, q);
-  for (; c < c_end; c += kLanes) last_chain<kind, 1>(s, from, to, c, (int)smaller(c_end - c, kLanes), p, q);
+// f<L, Partial>(c, n) for 16 L channels from c on, up to `end`, or, Partial, for n fewer than 16.
+template <int Many, class F>
+DLCORE_INLINE void strips(int64_t c, int64_t end, F f) {
+  for (; Many > 1 && c + Many * kLanes <= end; c += Many * kLanes) f.template operator()<Many, false>(c, kLanes);
+  for (; c + kLanes <= end; c += kLanes) f.template operator()<1, false>(c, kLanes);
+  if (c < end) f.template operator()<1, true>(c, (int)(end - c));
+}
+
+// Channels last: elements [from, to) of channels [c, c_end).
+template <Sums kind>
+void last_block(const BatchNormArgs& s, int64_t from, int64_t to, int64_t c, int64_t c_end, float* out) {
+  strips<kParts == 1 ? 4 : 2>(c, c_end, [&]<int L, bool Partial>(int64_t c, int n) DLCORE_LAMBDA {
+    const int64_t row = s.channels, first = from * row + c;
+    const auto of = [=](const float* data) DLCORE_LAMBDA {
+      return [=](int64_t e, int l) DLCORE_LAMBDA {
+        const float* at = data + first + e * row + l * kLanes;
+        return Partial ? load16(at, n) : load16(at);
+      };
+    };
+    block_sums<kind, L>(s, c, n, to - from, of(s.x), of(kind == Sums::Gradients ? s.dy : s.x), out);
+  });
 }
 
 // Channels first: elements [from, to) of channels [c, c + n), n <= 16.
-template <Sum kind>
-void first_block(const BatchNormArgs& s, int64_t from, int64_t to, int64_t c, int n, float* p_out, float* q_out) {
-  const Coefficients k = coefficients(s);
-  Lanes p = zero_lanes(), q = zero_lanes(), mean = zero_lanes(), rstd = zero_lanes();
-  if (kind != Sum::X) mean = load16(k.mean + c, n);
-  if (kind == Sum::Grads) rstd = load16(k.rstd + c, n);
-  float tile_x[64 * kLanes], tile_dy[64 * kLanes];
+template <Sums kind>
+void first_block(const BatchNormArgs& s, int64_t from, int64_t to, int64_t c, int n, float* out) {
+  constexpr bool kGradients = kind == Sums::Gradients;
+  float x[kBlockRows * kLanes], dy[kGradients ? kBlockRows * kLanes : 1];
   for (int64_t e = from; e < to;) {
-    const int64_t o = e / s.inner, i = e % s.inner;
-    const int64_t run = smaller(smaller(s.inner - i, to - e), 64);
-    const int64_t at = (o * s.channels + c) * s.inner + i;
-    pack16(s.x + at, s.inner, n, run, tile_x);
-    if (kind == Sum::Grads) pack16(s.dy + at, s.inner, n, run, tile_dy);
-    for (int64_t j = 0; j < run; ++j) {
-      const Lanes x = load16(tile_x + j * kLanes);
-      link<kind>(x, kind == Sum::Grads ? load16(tile_dy + j * kLanes) : x, mean, rstd, p, q);
-    }
+    const int64_t o = e / s.inner, i = e % s.inner, run = smaller(s.inner - i, to - e);
+    const int64_t at = (o * s.channels + c) * s.inner + i, done = (e - from) * kLanes;
+    pack16(s.x + at, s.inner, n, run, x + done);
+    if (kGradients) pack16(s.dy + at, s.inner, n, run, dy + done);
     e += run;
   }
-  store16(p_out + c, p, n);
-  if (kind == Sum::Grads) store16(q_out + c, q, n);
+  const auto tile = [](const float* from) DLCORE_LAMBDA {
+    return [=](int64_t e, int) DLCORE_LAMBDA { return load16(from + e * kLanes); };
+  };
+  block_sums<kind, 1>(s, c, n, to - from, tile(x), tile(dy), out);
 }
 
-// Both sums of all blocks into the workspace, then added in ascending order into p and q.
-template <Sum kind>
-void sums(const BatchNormArgs& s, float* p_sum, float* q_sum) {
-  const int64_t n = s.outer * s.inner, blocks = blocks_of(n);
-  const int64_t strip = s.inner == 1 ? 64 : kLanes, strips = (s.channels + strip - 1) / strip;
-  const auto p = [&](int64_t block) { return s.workspace + 2 * block * s.channels; };
-  const auto q = [&](int64_t block) { return s.workspace + (2 * block + 1) * s.channels; };
-  auto body = [&](int64_t chunk) {
-    const int64_t block = chunk / strips, c = chunk % strips * strip;
-    const int64_t from = block * kBlockRows, to = smaller(from + kBlockRows, n), c_end = smaller(c + strip, s.channels);
-    if (s.inner == 1)
-      last_block<kind>(s, from, to, c, c_end, p(block), q(block));
-    else
-      first_block<kind>(s, from, to, c, (int)(c_end - c), p(block), q(block));
-  };
-  parallel_for(blocks * strips, n * s.channels / 2, body);
-  for (int64_t c = 0; c < s.channels; ++c) {
-    p_sum[c] = blocks > 0 ? p(0)[c] : 0.0f;
-    if (kind == Sum::Grads) q_sum[c] = blocks > 0 ? q(0)[c] : 0.0f;
+// The sums of every block, in the workspace: [block][kind of sum][channel].
+struct BlockSums {
+  const BatchNormArgs& s;
+  int64_t n = s.outer * s.inner, blocks = blocks_of(n);
+  float* of(int64_t block) const { return s.workspace + 3 * block * s.channels; }
+  // What get(block, its sums, channel) says, added in ascending order of the blocks.
+  template <class F>
+  void add(float* to, F get) const {
+    for (int64_t c = 0; c < s.channels; ++c) to[c] = blocks > 0 ? get(0, of(0), c) : 0.0f;
+    for (int64_t block = 1; block < blocks; ++block)
+      for (int64_t c = 0; c < s.channels; ++c) to[c] += get(block, of(block), c);
   }
-  for (int64_t block = 1; block < blocks; ++block)
-    for (int64_t c = 0; c < s.channels; ++c) {
-      p_sum[c] += p(block)[c];
-      if (kind == Sum::Grads) q_sum[c] += q(block)[c];
-    }
+  void add(float* to, int kind) const {
+    add(to, [&](int64_t, const float* sums, int64_t c) { return sums[kind * s.channels + c]; });
+  }
+};
+template <Sums kind>
+BlockSums sums(const BatchNormArgs& s) {
+  const BlockSums sums{s};
+  const int64_t strip = s.inner == 1 ? 64 : kLanes, strips = (s.channels + strip - 1) / strip;
+  auto body = [&](int64_t chunk) {
+    const int64_t block = chunk / strips, c = chunk % strips * strip, c_end = smaller(c + strip, s.channels);
+    const int64_t from = block * kBlockRows, to = smaller(from + kBlockRows, sums.n);
+    if (s.inner == 1)
+      last_block<kind>(s, from, to, c, c_end, sums.of(block));
+    else
+      first_block<kind>(s, from, to, c, (int)(c_end - c), sums.of(block));
+  };
+  parallel_for(sums.blocks * strips, sums.n * s.channels / 2, body);
+  return sums;
 }
 
 // y = fma((x - mean) rstd, a, b), or dx = factor ((dy - a) - ((x - mean) rstd) b) with the factor in `factor`.
@@ -139,34 +159,53 @@ DLCORE_INLINE Lanes apply(const Lanes& x, const Lanes& dy, const Lanes& mean, co
     return fma(h, a, b);
 }
 
+// Channels last: channels from c on of rows [from, to), their coefficients in registers.
+template <bool backward, int L, bool Partial>
+DLCORE_INLINE void last_elements(const BatchNormArgs& s, const float* a, const float* b, const float* factor,
+                                 int64_t from, int64_t to, int64_t c, int n) {
+  const Coefficients k = coefficients(s);
+  const auto get = [n](const float* p) DLCORE_LAMBDA { return Partial ? load16(p, n) : load16(p); };
+  Lanes mean[L], rstd[L], av[L], bv[L], fv[L];
+#pragma GCC unroll 4
+  for (int l = 0; l < L; ++l) {
+    const int64_t at = c + l * kLanes;
+    mean[l] = get(k.mean + at), rstd[l] = get(k.rstd + at), av[l] = get(a + at), bv[l] = get(b + at);
+    fv[l] = backward ? get(factor + at) : av[l];
+  }
+  float* out = backward ? s.dx : s.y;
+  for (int64_t row = from; row < to; ++row) {
+#pragma GCC unroll 4
+    for (int l = 0; l < L; ++l) {
+      const int64_t at = row * s.channels + c + l * kLanes;
+      const Lanes x = get(s.x + at), dy = backward ? get(s.dy + at) : x;
+      const Lanes y = apply<backward>(x, dy, mean[l], rstd[l], av[l], bv[l], fv[l]);
+      if (Partial)
+        store16(out + at, y, n);
+      else
+        store16(out + at, y);
+    }
+  }
+}
+
 // The element-wise pass; `factor` is gamma rstd (backward).
 template <bool backward>
 void elements(const BatchNormArgs& s, const float* a, const float* b, const float* factor) {
   const Coefficients k = coefficients(s);
   float* out = backward ? s.dx : s.y;
   if (s.inner == 1) {
+    constexpr int64_t kRows =
+        kParts == 1 ? 8 : 4;  // for one row, coefficients were most of what is loaded; many lie apart
     const int64_t step = kChunkElements / (s.channels + 1) + 1;
     auto body = [&](int64_t chunk) {
-      const int64_t to = smaller((chunk + 1) * step, s.outer), full = s.channels / kLanes * kLanes;
-      const int tail = (int)(s.channels - full);
-      for (int64_t row = chunk * step; row < to; ++row) {
-        const int64_t at = row * s.channels;
-        for (int64_t c = 0; c < full; c += kLanes) {
-          const Lanes x = load16(s.x + at + c), dy = backward ? load16(s.dy + at + c) : x;
-          store16(out + at + c, apply<backward>(x, dy, load16(k.mean + c), load16(k.rstd + c), load16(a + c),
-                                                load16(b + c), backward ? load16(factor + c) : x));
-        }
-        if (tail) {
-          const Lanes x = load16(s.x + at + full, tail), dy = backward ? load16(s.dy + at + full, tail) : x;
-          store16(
-              out + at + full,
-              apply<backward>(x, dy, load16(k.mean + full, tail), load16(k.rstd + full, tail), load16(a + full, tail),
-                              load16(b + full, tail), backward ? load16(factor + full, tail) : x),
-              tail);
-        }
+      const int64_t end = smaller((chunk + 1) * step, s.outer);
+      for (int64_t from = chunk * step; from < end; from += kRows) {
+        const int64_t to = smaller(from + kRows, end);
+        strips<kParts == 1 ? 4 : 1>(0, s.channels, [&]<int L, bool Partial>(int64_t c, int n) DLCORE_LAMBDA {
+          last_elements<backward, L, Partial>(s, a, b, factor, from, to, c, n);
+        });
       }
       if (!backward && s.epilogue)
-        s.epilogue->range(*s.epilogue, chunk * step * s.channels, (to - chunk * step) * s.channels);
+        s.epilogue->range(*s.epilogue, chunk * step * s.channels, (end - chunk * step) * s.channels);
     };
     parallel_for((s.outer + step - 1) / step, s.outer * s.channels / 2, body);
     return;
@@ -196,10 +235,15 @@ void elements(const BatchNormArgs& s, const float* a, const float* b, const floa
 
 void forward(const BatchNormArgs& s) {
   const Coefficients k = coefficients(s);
-  const float n = (float)(s.outer * s.inner);
-  sums<Sum::X>(s, s.mean, nullptr);
+  const BlockSums of = sums<Sums::Statistics>(s);
+  const float n = (float)of.n;
+  of.add(s.mean, 0);
   for (int64_t c = 0; c < s.channels; ++c) k.mean[c] = s.mean[c] = s.mean[c] / n;
-  sums<Sum::Squares>(s, s.var, nullptr);
+  // Squares of x - mean from those of x - center: (d + e)² = d² + 2 e d + e².
+  of.add(s.var, [&](int64_t block, const float* sums, int64_t c) {
+    const float count = (float)smaller(kBlockRows, of.n - block * kBlockRows), e = sums[c] / count - s.mean[c];
+    return __builtin_fmaf(count * e, e, __builtin_fmaf(2 * e, sums[2 * s.channels + c], sums[s.channels + c]));
+  });
   for (int64_t c = 0; c < s.channels; ++c) {
     s.var[c] = s.var[c] / n;
     k.rstd[c] = 1.0f / __builtin_sqrtf(s.var[c] + s.eps);
@@ -209,18 +253,20 @@ void forward(const BatchNormArgs& s) {
 
 void backward(const BatchNormArgs& s) {
   const Coefficients k = coefficients(s);
-  const float n = (float)(s.outer * s.inner);
   for (int64_t c = 0; c < s.channels; ++c) {
     k.mean[c] = s.mean[c];
     k.rstd[c] = 1.0f / __builtin_sqrtf(s.var[c] + s.eps);
   }
-  sums<Sum::Grads>(s, s.dgamma, s.dbeta);
+  const BlockSums of = sums<Sums::Gradients>(s);
+  const float n = (float)of.n;
+  of.add(s.dgamma, 0);
+  of.add(s.dbeta, 1);
   float* factor = s.workspace;  // the block sums are done with
   for (int64_t c = 0; c < s.channels; ++c) {
     k.a[c] = s.dbeta[c] / n;
     k.b[c] = s.dgamma[c] / n;
   }
-  if (s.outer * s.inner == 0) return;  // nothing to write, and no block to hold the factors
+  if (of.n == 0) return;  // nothing to write, and no block to hold the factors
   for (int64_t c = 0; c < s.channels; ++c) factor[c] = s.gamma[c] * k.rstd[c];
   elements<true>(s, k.a, k.b, factor);
 }
