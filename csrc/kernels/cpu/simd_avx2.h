@@ -19,10 +19,12 @@ DLCORE_INLINE void store_shorts(uint16_t* p, VI v) {  // of each lane, whose upp
   const __m256i packed = _mm256_packus_epi32((__m256i)v, (__m256i)v);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
 }
-DLCORE_INLINE VU multiply_high(VU a, VU b) {
-  const __m256i even = _mm256_mul_epu32((__m256i)a, (__m256i)b);
-  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), _mm256_srli_epi64((__m256i)b, 32));
-  return (VU)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+// Both halves of the 64-bit products of a's lanes by m, the same in each lane.
+DLCORE_INLINE void multiply_wide(VU a, VU m, VU& low, VU& high) {
+  const __m256i even = _mm256_mul_epu32((__m256i)a, (__m256i)m);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), (__m256i)m);
+  low = (VU)_mm256_blend_epi32(even, _mm256_shuffle_epi32(odd, 0xa0), 0xaa);
+  high = (VU)_mm256_blend_epi32(_mm256_shuffle_epi32(even, 0xf5), odd, 0xaa);
 }
 // Past the caches, at a multiple of the vector's size; `end_past` makes them seen by who waits for this thread.
 DLCORE_INLINE void store_past(float* p, VF v) { _mm256_stream_ps(p, (__m256)v); }

@@ -41,12 +41,12 @@ DLCORE_INLINE VI load_pairs(const uint16_t* p) { return (VI)_mm512_loadu_si512(p
 DLCORE_BF16 DLCORE_INLINE VF dot_pairs(VF c, VI a, VI b) {
   return (VF)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
 }
-// The upper half of the 64-bit product of two lanes.
-DLCORE_INLINE VU multiply_high(VU a, VU b) {
-  const __m512i even = _mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
-  const __m512i odd = _mm512_maskz_mul_epu32(0xff, _mm512_maskz_srli_epi64(0xff, (__m512i)a, 32),
-                                             _mm512_maskz_srli_epi64(0xff, (__m512i)b, 32));
-  return (VU)_mm512_mask_blend_epi32(0xaaaa, _mm512_maskz_srli_epi64(0xff, even, 32), odd);
+// Both halves of the 64-bit products of a's lanes by m, the same in each lane.
+DLCORE_INLINE void multiply_wide(VU a, VU m, VU& low, VU& high) {
+  const __m512i even = _mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)m);
+  const __m512i odd = _mm512_maskz_mul_epu32(0xff, _mm512_maskz_srli_epi64(0xff, (__m512i)a, 32), (__m512i)m);
+  low = (VU)_mm512_mask_shuffle_epi32(even, 0xaaaa, odd, _MM_PERM_CCAA);
+  high = (VU)_mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
 }
 // The larger; b where a or b is NaN.
 DLCORE_INLINE VF larger(VF a, VF b) { return (VF)_mm512_maskz_max_ps(kAllLanes, (__m512)a, (__m512)b); }

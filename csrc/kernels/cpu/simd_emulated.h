@@ -49,10 +49,9 @@ DLCORE_INLINE bool any(VI mask) {
   return bits != 0;
 }
 DLCORE_INLINE VUL multiply_even(VU v, uint32_t m) { return (reinterpret_cast<VUL>(v) & 0xffffffffu) * m; }
-DLCORE_INLINE VU multiply_high(VU a, VU b) {
-  VU r = {};
-  for (int l = 0; l < W; ++l) r[l] = static_cast<uint32_t>(static_cast<uint64_t>(a[l]) * b[l] >> 32);
-  return r;
+DLCORE_INLINE void multiply_wide(VU a, VU m, VU& low, VU& high) {
+  for (int l = 0; l < W; ++l) high[l] = static_cast<uint32_t>(static_cast<uint64_t>(a[l]) * m[l] >> 32);
+  low = a * m;
 }
 // Lane i of the result is lane index[i] of v, modulo W.
 DLCORE_INLINE VF permute(VF v, VI index) {

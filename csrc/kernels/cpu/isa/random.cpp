@@ -10,12 +10,8 @@ namespace dlcore::DLCORE_ISA {
 
 namespace {
 
-constexpr int64_t kGroup = 4 * W;  // elements of one vector of blocks
-constexpr int64_t kChunk = 8192;   // elements; a multiple of kGroup
-
-struct Words {
-  VU w[4];
-};
+constexpr int kTogether = 4;      // vectors of blocks at once
+constexpr int64_t kChunk = 8192;  // elements; a multiple of those of a vector of blocks
 
 DLCORE_INLINE VU splat(uint32_t x) { return x - VU{}; }
 
@@ -25,22 +21,29 @@ DLCORE_INLINE VU lanes() {
   return lane;
 }
 
-// Of the blocks c1·2^32 + c0.
-DLCORE_INLINE Words philox(const RandomArgs& a, VU c0, VU c1) {
-  VU c2 = splat(a.site), c3 = splat(a.step);
+// The words of G vectors of blocks, c1·2^32 + c0 in words[g][1] and [0].
+template <int G>
+DLCORE_INLINE void philox(const RandomArgs& a, VU (&words)[G][4]) {
   uint32_t k0 = static_cast<uint32_t>(a.seed), k1 = static_cast<uint32_t>(a.seed >> 32);
   const VU m0 = splat(0xD2511F53u), m1 = splat(0xCD9E8D57u);
+#pragma GCC unroll 4
+  for (int g = 0; g < G; ++g) words[g][2] = splat(a.site), words[g][3] = splat(a.step);
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    const VU n0 = multiply_high(c2, m1) ^ c1 ^ k0, n2 = multiply_high(c0, m0) ^ c3 ^ k1;
-    c1 = c2 * m1;
-    c3 = c0 * m0;
-    c0 = n0;
-    c2 = n2;
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) {
+      VU(&c)[4] = words[g];
+      VU low0, high0, low2, high2;
+      multiply_wide(c[0], m0, low0, high0);
+      multiply_wide(c[2], m1, low2, high2);
+      c[0] = high2 ^ c[1] ^ k0;
+      c[1] = low2;
+      c[2] = high0 ^ c[3] ^ k1;
+      c[3] = low0;
+    }
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return {{c0, c1, c2, c3}};
 }
 
 #ifdef DLCORE_WIDE
@@ -64,56 +67,71 @@ DLCORE_INLINE void weave(const VF (&w)[4], VF (&out)[4]) {
   out[3] = zip_high(a1, b1);
 }
 
-DLCORE_INLINE void uniforms(const RandomArgs& a, int64_t element, VF (&u)[4]) {
-  const uint64_t block = static_cast<uint64_t>(element) / 4;
-  // A chunk starts at a multiple of W, so the lower half does not wrap within the vector.
-  const Words words = philox(a, static_cast<uint32_t>(block) + lanes(), splat(static_cast<uint32_t>(block >> 32)));
+template <int G>
+DLCORE_INLINE void uniforms(const RandomArgs& a, int64_t element, VF (&u)[G][4]) {
+  VU words[G][4];
 #pragma GCC unroll 4
-  for (int k = 0; k < 4; ++k) u[k] = uniform_of_bits<VF>(words.w[k]);
+  for (int g = 0; g < G; ++g) {
+    const uint64_t block = static_cast<uint64_t>(element) / 4 + static_cast<uint64_t>(g * W);
+    // A chunk starts at a multiple of W, so the lower half does not wrap within the vector.
+    words[g][0] = static_cast<uint32_t>(block) + lanes();
+    words[g][1] = splat(static_cast<uint32_t>(block >> 32));
+  }
+  philox(a, words);
+#pragma GCC unroll 4
+  for (int g = 0; g < G; ++g) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) u[g][k] = uniform_of_bits<VF>(words[g][k]);
+  }
 }
 
+// Sources of numbers: kVectors of blocks at once, so that one's rounds, each of which waits for the one before, go
+// beside another's. `finish` makes four vectors of numbers, in memory order, out of the words of each.
 struct Uniform {
-  static DLCORE_INLINE void get(const RandomArgs& a, int64_t element, VF (&out)[4]) {
-    VF u[4];
-    uniforms(a, element, u);
+  static constexpr int kVectors = kTogether;
+  static DLCORE_INLINE void finish(const RandomArgs& a, VF (&u)[4], VF (&out)[4]) {
 #pragma GCC unroll 4
     for (VF& v : u) v = fma(constant<VF>(a.range), v, constant<VF>(a.low));
     weave(u, out);
   }
 };
 struct Normal {
-  static DLCORE_INLINE void get(const RandomArgs& a, int64_t element, VF (&out)[4]) {
-    VF u[4], z[4];
-    uniforms(a, element, u);
+  static constexpr int kVectors = 1;
+  static DLCORE_INLINE void finish(const RandomArgs&, VF (&u)[4], VF (&out)[4]) {
+    VF z[4];
     for (int k = 0; k < 4; k += 2) box_muller(u[k], u[k + 1], z[k], z[k + 1]);
     weave(z, out);
   }
 };
 // The uniform numbers; dropped below, with x at hand.
 struct Plain {
-  static DLCORE_INLINE void get(const RandomArgs& a, int64_t element, VF (&out)[4]) {
-    VF u[4];
-    uniforms(a, element, u);
-    weave(u, out);
-  }
+  static constexpr int kVectors = kTogether;
+  static DLCORE_INLINE void finish(const RandomArgs&, VF (&u)[4], VF (&out)[4]) { weave(u, out); }
 };
 
 template <class Source, bool drops>
 void run(const RandomArgs& a) {
+  constexpr int G = Source::kVectors;
   auto body = [&](int64_t chunk) {
     const int64_t end = (chunk + 1) * kChunk < a.n ? (chunk + 1) * kChunk : a.n;
-    for (int64_t i = chunk * kChunk; i < end; i += kGroup) {
-      VF v[4];
-      Source::get(a, i, v);
-      for (int k = 0; k < 4; ++k) {
-        const int64_t at = i + k * W, left = end - at;
-        if (left <= 0) break;
-        const int n = left < W ? static_cast<int>(left) : W;
-        if constexpr (drops) {
-          const VF x = n == W ? load(a.x + at) : load_partial(a.x + at, n);
-          v[k] = select(v[k] >= a.p, x * a.keep_scale, VF{});
+    for (int64_t i = chunk * kChunk; i < end; i += 4 * G * W) {
+      VF u[G][4];
+      uniforms(a, i, u);
+#pragma GCC unroll 4
+      for (int g = 0; g < G; ++g) {
+        VF v[4];
+        Source::finish(a, u[g], v);
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; ++k) {
+          const int64_t at = i + (4 * g + k) * W, left = end - at;
+          if (left <= 0) break;
+          const int n = left < W ? static_cast<int>(left) : W;
+          if constexpr (drops) {
+            const VF x = n == W ? load(a.x + at) : load_partial(a.x + at, n);
+            v[k] = select(v[k] >= a.p, x * a.keep_scale, VF{});
+          }
+          n == W ? store(a.out + at, v[k]) : store_partial(a.out + at, v[k], n);
         }
-        n == W ? store(a.out + at, v[k]) : store_partial(a.out + at, v[k], n);
       }
     }
   };
@@ -128,10 +146,11 @@ void drop_pixels(const RandomArgs& a, int64_t image, int64_t pixel) {
   for (int64_t c = 0; c < a.channels; c += W) {
     const auto first = static_cast<uint32_t>((image * a.channels + c) * a.pixels + pixel);
     const VU element = first + lanes() * pixels;
-    const Words words = philox(a, element >> 2, VU{});
+    VU words[1][4] = {{element >> 2, VU{}}};
+    philox(a, words);
     VF u[4];
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) u[k] = uniform_of_bits<VF>(words.w[k]);
+    for (int k = 0; k < 4; ++k) u[k] = uniform_of_bits<VF>(words[0][k]);
     const VU word = element & 3u;
     if (kPixels == 1) u[0] = select(word < 2u, select(word == 0u, u[0], u[1]), select(word == 2u, u[2], u[3]));
     const int n = a.channels - c < W ? static_cast<int>(a.channels - c) : W;
