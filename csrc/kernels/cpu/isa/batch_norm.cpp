@@ -193,16 +193,16 @@ void elements(const BatchNormArgs& s, const float* a, const float* b, const floa
   const Coefficients k = coefficients(s);
   float* out = backward ? s.dx : s.y;
   if (s.inner == 1) {
-    constexpr int64_t kRows =
-        kParts == 1 ? 8 : 4;  // for one row, coefficients were most of what is loaded; many lie apart
-    const int64_t step = kChunkElements / (s.channels + 1) + 1;
+    // A row's coefficients serve several rows where these follow one another; wider rows, which come from memory sooner
+    // in one sweep, load them anew.
+    const bool narrow = s.channels <= 64;
+    const int64_t step = kChunkElements / (s.channels + 1) + 1, rows = !narrow ? 1 : kParts == 1 ? 8 : 4;
     auto body = [&](int64_t chunk) {
       const int64_t end = smaller((chunk + 1) * step, s.outer);
-      for (int64_t from = chunk * step; from < end; from += kRows) {
-        const int64_t to = smaller(from + kRows, end);
-        strips<kParts == 1 ? 4 : 1>(0, s.channels, [&]<int L, bool Partial>(int64_t c, int n) DLCORE_LAMBDA {
-          last_elements<backward, L, Partial>(s, a, b, factor, from, to, c, n);
-        });
+      for (int64_t from = chunk * step; from < end; from += rows) {
+        const auto one = [&, to = smaller(from + rows, end)]<int L, bool Partial>(int64_t c, int n)
+                             DLCORE_LAMBDA { last_elements<backward, L, Partial>(s, a, b, factor, from, to, c, n); };
+        narrow ? strips<kParts == 1 ? 4 : 1>(0, s.channels, one) : strips<1>(0, s.channels, one);
       }
       if (!backward && s.epilogue)
         s.epilogue->range(*s.epilogue, chunk * step * s.channels, (end - chunk * step) * s.channels);
