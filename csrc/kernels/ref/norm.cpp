@@ -120,7 +120,7 @@ T squares(const Channels& s, int64_t c, const T* x, T mean) {
     const T block = std::fma(count * e, e, std::fma(2 * e, plain, squared));
     all = from == 0 ? block : all + block;
   }
-  return all;
+  return all < 0 ? T(0) : all;  // where rounding is all there is
 }
 
 template <class T>

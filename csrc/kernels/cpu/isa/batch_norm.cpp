@@ -245,7 +245,7 @@ void forward(const BatchNormArgs& s) {
     return __builtin_fmaf(count * e, e, __builtin_fmaf(2 * e, sums[2 * s.channels + c], sums[s.channels + c]));
   });
   for (int64_t c = 0; c < s.channels; ++c) {
-    s.var[c] = s.var[c] / n;
+    s.var[c] = s.var[c] < 0 ? 0 : s.var[c] / n;  // where rounding is all there is
     k.rstd[c] = 1.0f / __builtin_sqrtf(s.var[c] + s.eps);
   }
   elements<false>(s, s.gamma, s.beta, nullptr);
