@@ -67,6 +67,37 @@ void add_bias(const GemmArgs& g, const float* bias, float* c, int64_t m, int64_t
   }
 }
 
+// Few columns leave lanes of a vector empty, so rows become the lanes: as they lie where A stands transposed, and
+// transposed in registers for so few columns that this costs less than it spares.
+bool turned(const GemmArgs& g) {
+  if (g.m < 2 * W) return false;
+  if (g.a_row == 1) return g.n < 2 * W && 4 * g.n <= 3 * ceil_div(g.n, W) * W;
+  return g.n <= (W == 16 ? 6 : 4);
+}
+
+void run_turned(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t m, int64_t n) {
+  constexpr int64_t kColumns = 128;
+  float sums[2 * W * kColumns];  // of the product's transpose
+  const int64_t b_row = g.b_transposed ? g.ldb : 1, b_step = g.b_transposed ? 1 : g.ldb;
+  for (int64_t m0 = 0; m0 < m; m0 += kColumns) {
+    const int64_t width = min64(kColumns, m - m0);
+    if (g.a_row == 1) {
+      const int64_t rows = even(n, kTileRows);
+      for (int64_t r0 = 0; r0 < n; r0 += rows)
+        for_pieces(g.k, g.piece(), [&](int64_t k0, int64_t end) {
+          const Segment segment{b + r0 * b_row + k0 * b_step, a + k0 * g.a_col + m0, end - k0};
+          run_tile(static_cast<int>(min64(rows, n - r0)), width,
+                   {&segment, 1, b_row, b_step, g.a_col, sums + r0 * kColumns, kColumns, k0 > 0, nullptr, false, true});
+        });
+    } else {
+      few_rows_by_transposed(static_cast<int>(n),
+                             {b, b_row, b_step, a + m0 * g.a_row, g.a_row, sums, kColumns, width, g.k, g.piece()});
+    }
+    transpose(sums, kColumns, n, width, c + m0 * g.n, g.n);
+  }
+  if (bias) add_bias(g, bias, c, m, n);
+}
+
 // A part of one product: A by broadcast from its place, B from its place or, transposed, a small panel at a time.
 void run_part(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t m, int64_t n) {
   if (g.b_transposed && m <= kFewRows) {
@@ -79,6 +110,7 @@ void run_part(const GemmArgs& g, const float* a, const float* b, const float* bi
     if (bias) add_bias(g, bias, c, m, n);
     return;
   }
+  if (turned(g)) return run_turned(g, a, b, bias, c, m, n);
   const int64_t tiles = ceil_div(m, kTileRows), rows = ceil_div(m, tiles);
   const bool anew = g.anew();
   int64_t panel = m <= kTileRows ? n : kPanel;
