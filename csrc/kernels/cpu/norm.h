@@ -33,8 +33,11 @@ inline constexpr int64_t kBlockRows = 512;  // blocks512
 constexpr int64_t blocks_of(int64_t n) { return (n + kBlockRows - 1) / kBlockRows; }
 // Two sums a block.
 constexpr int64_t layer_norm_workspace(int64_t rows, int64_t width) { return 2 * blocks_of(rows) * width; }
-// Three sums a block, and four coefficients a channel.
-constexpr int64_t batch_norm_workspace(int64_t n, int64_t channels) { return (3 * blocks_of(n) + 4) * channels; }
+inline constexpr int64_t kSumsABlock = 3;  // of batch norm: [block][kind of sum][channel]
+// And four coefficients a channel.
+constexpr int64_t batch_norm_workspace(int64_t n, int64_t channels) {
+  return (kSumsABlock * blocks_of(n) + 4) * channels;
+}
 
 struct LayerNormTable {
   void (*forward)(const LayerNormArgs&);

@@ -19,7 +19,7 @@ struct Coefficients {
   float *mean, *rstd, *a, *b;
 };
 Coefficients coefficients(const BatchNormArgs& s) {
-  float* p = s.workspace + 3 * blocks_of(s.outer * s.inner) * s.channels;
+  float* p = s.workspace + kSumsABlock * blocks_of(s.outer * s.inner) * s.channels;
   return {p, p + s.channels, p + 2 * s.channels, p + 3 * s.channels};
 }
 
@@ -116,16 +116,16 @@ void first_block(const BatchNormArgs& s, int64_t from, int64_t to, int64_t c, in
   block_sums<kind, 1>(s, c, n, to - from, tile(x), tile(dy), out);
 }
 
-// The sums of every block, in the workspace: [block][kind of sum][channel].
+// The sums of every block, in the workspace.
 struct BlockSums {
   const BatchNormArgs& s;
-  int64_t n = s.outer * s.inner, blocks = blocks_of(n);
-  float* of(int64_t block) const { return s.workspace + 3 * block * s.channels; }
+  int64_t n = s.outer * s.inner, count = blocks_of(n);
+  float* of(int64_t block) const { return s.workspace + kSumsABlock * block * s.channels; }
   // What get(block, its sums, channel) says, added in ascending order of the blocks.
   template <class F>
   void add(float* to, F get) const {
-    for (int64_t c = 0; c < s.channels; ++c) to[c] = blocks > 0 ? get(0, of(0), c) : 0.0f;
-    for (int64_t block = 1; block < blocks; ++block)
+    for (int64_t c = 0; c < s.channels; ++c) to[c] = count > 0 ? get(0, of(0), c) : 0.0f;
+    for (int64_t block = 1; block < count; ++block)
       for (int64_t c = 0; c < s.channels; ++c) to[c] += get(block, of(block), c);
   }
   void add(float* to, int kind) const {
@@ -144,7 +144,7 @@ BlockSums sums(const BatchNormArgs& s) {
     else
       first_block<kind>(s, from, to, c, (int)(c_end - c), sums.of(block));
   };
-  parallel_for(sums.blocks * strips, sums.n * s.channels / 2, body);
+  parallel_for(sums.count * strips, sums.n * s.channels / 2, body);
   return sums;
 }
 
@@ -235,13 +235,13 @@ void elements(const BatchNormArgs& s, const float* a, const float* b, const floa
 
 void forward(const BatchNormArgs& s) {
   const Coefficients k = coefficients(s);
-  const BlockSums of = sums<Sums::Statistics>(s);
-  const float n = (float)of.n;
-  of.add(s.mean, 0);
+  const BlockSums blocks = sums<Sums::Statistics>(s);
+  const float n = (float)blocks.n;
+  blocks.add(s.mean, 0);
   for (int64_t c = 0; c < s.channels; ++c) k.mean[c] = s.mean[c] = s.mean[c] / n;
   // Squares of x - mean from those of x - center: (d + e)² = d² + 2 e d + e².
-  of.add(s.var, [&](int64_t block, const float* sums, int64_t c) {
-    const float count = (float)smaller(kBlockRows, of.n - block * kBlockRows), e = sums[c] / count - s.mean[c];
+  blocks.add(s.var, [&](int64_t block, const float* sums, int64_t c) {
+    const float count = (float)smaller(kBlockRows, blocks.n - block * kBlockRows), e = sums[c] / count - s.mean[c];
     return __builtin_fmaf(count * e, e, __builtin_fmaf(2 * e, sums[2 * s.channels + c], sums[s.channels + c]));
   });
   for (int64_t c = 0; c < s.channels; ++c) {
@@ -257,16 +257,16 @@ void backward(const BatchNormArgs& s) {
     k.mean[c] = s.mean[c];
     k.rstd[c] = 1.0f / __builtin_sqrtf(s.var[c] + s.eps);
   }
-  const BlockSums of = sums<Sums::Gradients>(s);
-  const float n = (float)of.n;
-  of.add(s.dgamma, 0);
-  of.add(s.dbeta, 1);
+  const BlockSums blocks = sums<Sums::Gradients>(s);
+  const float n = (float)blocks.n;
+  blocks.add(s.dgamma, 0);
+  blocks.add(s.dbeta, 1);
   float* factor = s.workspace;  // the block sums are done with
   for (int64_t c = 0; c < s.channels; ++c) {
     k.a[c] = s.dbeta[c] / n;
     k.b[c] = s.dgamma[c] / n;
   }
-  if (of.n == 0) return;  // nothing to write, and no block to hold the factors
+  if (blocks.n == 0) return;  // nothing to write, and no block to hold the factors
   for (int64_t c = 0; c < s.channels; ++c) factor[c] = s.gamma[c] * k.rstd[c];
   elements<true>(s, k.a, k.b, factor);
 }

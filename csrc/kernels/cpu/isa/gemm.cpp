@@ -75,7 +75,7 @@ bool turned(const GemmArgs& g) {
   return g.n <= (W == 16 ? 6 : 4);
 }
 
-void run_turned(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t m, int64_t n) {
+void run_turned(const GemmArgs& g, const float* a, const float* b, float* c, int64_t m, int64_t n) {
   constexpr int64_t kColumns = 128;
   float sums[2 * W * kColumns];  // of the product's transpose
   const int64_t b_row = g.b_transposed ? g.ldb : 1, b_step = g.b_transposed ? 1 : g.ldb;
@@ -95,22 +95,10 @@ void run_turned(const GemmArgs& g, const float* a, const float* b, const float* 
     }
     transpose(sums, kColumns, n, width, c + m0 * g.n, g.n);
   }
-  if (bias) add_bias(g, bias, c, m, n);
 }
 
-// A part of one product: A by broadcast from its place, B from its place or, transposed, a small panel at a time.
-void run_part(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t m, int64_t n) {
-  if (g.b_transposed && m <= kFewRows) {
-    few_rows_by_transposed(static_cast<int>(m), {a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k, g.piece()});
-    if (bias) add_bias(g, bias, c, m, n);
-    return;
-  }
-  if (by_rows(g)) {
-    few_rows_by_rows(static_cast<int>(m), {a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k, g.piece()});
-    if (bias) add_bias(g, bias, c, m, n);
-    return;
-  }
-  if (turned(g)) return run_turned(g, a, b, bias, c, m, n);
+// A by broadcast from its place, B from its place or, transposed, a small panel at a time.
+void run_tiles(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t m, int64_t n) {
   const int64_t tiles = ceil_div(m, kTileRows), rows = ceil_div(m, tiles);
   const bool anew = g.anew();
   int64_t panel = m <= kTileRows ? n : kPanel;
@@ -149,6 +137,22 @@ void run_part(const GemmArgs& g, const float* a, const float* b, const float* bi
       k0 += k;
     } while (k0 < g.k);
   }
+}
+
+// A part of one product.
+void run_part(const GemmArgs& g, const float* a, const float* b, const float* bias, float* c, int64_t m, int64_t n) {
+  const auto few_rows = [&](auto run) {
+    run(static_cast<int>(m), FewRowsArgs{a, g.a_row, g.a_col, b, g.ldb, c, g.n, n, g.k, g.piece()});
+  };
+  if (g.b_transposed && m <= kFewRows)
+    few_rows(few_rows_by_transposed);
+  else if (by_rows(g))
+    few_rows(few_rows_by_rows);
+  else if (turned(g))
+    run_turned(g, a, b, c, m, n);
+  else
+    return run_tiles(g, a, b, bias, c, m, n);
+  if (bias) add_bias(g, bias, c, m, n);
 }
 
 // Columns of a task that goes by rows of B: as many as leave work for all threads, since what follows in memory comes

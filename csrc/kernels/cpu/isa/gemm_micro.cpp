@@ -266,10 +266,7 @@ constexpr RowTiles row_tiles() {
              column_of_tiles<R, true, kPanel>,
              column_of_tiles<R, false, kPanel>,
              column_of_tiles<R, false, kWide>,
-             column_of_tiles < R,
-             false,
-             kWide,
-             R >= 8 ? 1 : 2 >,
+             column_of_tiles<R, false, kWide, (R >= 8 ? 1 : 2)>,
              short_tiles<R>};
 #ifdef DLCORE_WIDE
   if constexpr (R <= 6) t.four = tile<R, 4, false>;

@@ -75,7 +75,7 @@ void backward(const GroupNormArgs& a) {
       const int64_t c = i % a.groups * a.channels + k;
       const float *x = a.x + i * size + k * a.rest, *dy = a.dy + i * size + k * a.rest;
       Lanes sum = zero_lanes(), product = zero_lanes();
-      each16(a.rest, [&](int64_t e, int n) __attribute__((always_inline)) {
+      each16(a.rest, [&](int64_t e, int n) DLCORE_LAMBDA {
         const Lanes d = some16(dy + e, n);
         sum = sum + d;
         product = fma(d, only16((some16(x + e, n) - m) * s, n), product);
@@ -90,7 +90,7 @@ void backward(const GroupNormArgs& a) {
     for (int64_t k = 0; k < a.channels; ++k) {
       const int64_t at = i * size + k * a.rest;
       const Lanes gamma = splat16(a.gamma[i % a.groups * a.channels + k]);
-      each16(a.rest, [&](int64_t e, int n) __attribute__((always_inline)) {
+      each16(a.rest, [&](int64_t e, int n) DLCORE_LAMBDA {
         const Lanes g = some16(a.dy + at + e, n) * gamma, h = (some16(a.x + at + e, n) - m) * s;
         put16(a.dx + at + e, s * ((g - va) - h * vb), n);
       });
