@@ -20,9 +20,9 @@ bool in_place(const GemmArgs& g) {
   return !crowded && g.k * g.n <= 600000 && (g.n <= 128 || g.k >= 256);
 }
 
-// Packing B pays when many rows use it. A narrow transposed B is packed as often as there are parts of the rows.
+// Packing B pays when many rows use it: A's columns are then packed as well, its rows are not.
 bool shares_b(const GemmArgs& g) {
-  if (g.b_transposed ? g.m >= 2048 && g.n <= 128 : in_place(g)) return false;
+  if (!g.b_transposed && in_place(g) && (g.a_col != 1 || g.m < 600)) return false;
   return g.m >= 96 && g.n >= kPanel && g.k >= 32 && g.m * g.n * g.k >= int64_t{1} << 20;
 }
 

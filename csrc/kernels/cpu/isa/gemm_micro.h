@@ -66,21 +66,41 @@ struct TileArgs {
 // cols.
 void run_tile(int rows, int64_t cols, const TileArgs& args);
 
-// The same for `tiles` tiles below one another by one panel, B as [k][kPanel]: A packed as [k][rows], a_tile floats
-// apart.
+// Rows of memory that are wanted soon, asked for in groups of four lines between steps of k: a processor foresees what
+// follows in memory, not the rows of the next tile.
+struct Ahead {
+  static constexpr int64_t kGroup = 64;  // floats
+  const float* at = nullptr;
+  int64_t left = 0, row_groups = 0, skip = 0;  // groups; skip: from the end of a row to the next one
+
+  Ahead() = default;
+  Ahead(const float* first, int64_t row, int64_t rows, int64_t width) : at(first) {
+    if (row == width) {  // one run of memory
+      width *= rows;
+      rows = 1;
+    }
+    row_groups = ceil_div(width, kGroup);
+    left = rows * row_groups;
+    skip = row - row_groups * kGroup;
+  }
+};
+
+// The same for several tiles, each by one panel, B as [k][kPanel] and A as [k][rows]: tiles below one another, a_next
+// apart, by one panel, or beside one another by panels b_next apart.
 struct PackedArgs {
   const float* a;
-  int64_t a_tile, tiles;
+  int64_t a_next = 0;
   const float* b;
-  int64_t k;
-  const float* from;  // where the chains begin or, with `adds`, what is added to them; nullptr: at +0
-  int64_t from_row;
+  int64_t b_next = 0;
+  int64_t tiles = 1, k;
+  const float* from = nullptr;  // where the chains begin or, with `adds`, what is added to them; nullptr: at +0
+  int64_t from_row = 0;
   float* c;  // and where they end
   int64_t c_row;
   const float* bias = nullptr;
-  bool relu = false;
+  bool relu = false, adds = false;
   int64_t a_row = 0;
-  bool adds = false;
+  Ahead first = {}, then = {};
 };
 void run_packed(int rows, const PackedArgs& args);
 

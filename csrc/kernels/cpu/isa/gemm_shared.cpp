@@ -7,7 +7,7 @@ namespace {
 
 constexpr int64_t kGroup = 128 / kPanel;  // panels packed together: 512 bytes of each row of B
 constexpr int64_t kTileFloats = kTileRows * kReach + W;
-constexpr int64_t kFewColumns = 256;
+constexpr int64_t kFewColumns = 256, kSecondLevel = 100000;
 
 // Rows of Aᵀ, k of them a_col apart, their elements r0 … r0 + count: tiles of `rows`, written W at a time where they
 // can be read so, which the next k overwrites. Rows of Aᵀ lie far apart: four of them are read for all tiles.
@@ -133,9 +133,15 @@ void run_strip(const GemmArgs& g, const StripTiles& tiles, const float* a, const
         float *result = c + tiles.row(t) * g.n + j, *sum = sums + tiles.row(t) * kStripColumns + j;
         const bool straight = ends && k0 + k <= g.piece() && n - j >= kPanel;
         if (n - j >= kPanel) {
-          run_packed(static_cast<int>(rows),
-                     {at, 0, 1, panel, k, begins ? nullptr : sum, kStripColumns, straight ? result : sum,
-                      straight ? g.n : kStripColumns, straight ? add : nullptr, g.relu});
+          run_packed(static_cast<int>(rows), {.a = at,
+                                              .b = panel,
+                                              .k = k,
+                                              .from = begins ? nullptr : sum,
+                                              .from_row = kStripColumns,
+                                              .c = straight ? result : sum,
+                                              .c_row = straight ? g.n : kStripColumns,
+                                              .bias = straight ? add : nullptr,
+                                              .relu = g.relu});
         } else {
           const Segment segment{at, panel, k};
           run_tile(static_cast<int>(rows), n - j, {&segment, 1, 1, rows, kPanel, sum, kStripColumns, !begins});
@@ -191,59 +197,111 @@ struct Sums {
   int64_t row;
 };
 
-// C[count, n] (+)= A·B for k of the reduction, B in panels; c is the corner, column n0 of the matrix. It goes over k in
-// stretches, which are the pieces of the product where its chains begin anew.
+// What is asked for while tiles are multiplied.
+struct Wanted {
+  Ahead a, c;
+};
+
+// C[rows, n] (+)= A·B for k of the reduction, B in panels, `c` column n0 of C, `a` the beginning of A's rows. It goes
+// over k in stretches, which are the pieces of the product where its chains begin anew.
 struct Sweep {
   const GemmArgs& g;
+  const float* a;
+  float* c;
   const float* panels;
   int64_t panel_size, n0, n, k;
   bool accumulate, last;
-  int64_t stretch = g.anew() ? g.chain : even(k, kDepth);
+  int64_t stretch = g.anew() ? g.chain : even(k, kDepth), whole = n / kPanel * kPanel;
 
   const float* bias(int64_t j, int64_t end) const { return last && end == k ? bias_at(g, n0 + j) : nullptr; }
   const float* panel(int64_t j, int64_t k0) const { return panels + j / kPanel * panel_size + k0 * kPanel; }
-  const float* rows(const Rows& a, int64_t t, int64_t k0) const { return a.data + t * a.tile + k0 * a.step(t); }
+  static const float* at(const Rows& rows, int64_t t, int64_t k0) {
+    return rows.data + t * rows.tile + k0 * rows.step(t);
+  }
 
-  // `count` tiles from t on, alike in height, by one whole panel, for the stretch of k from k0 on.
-  void tiles(const Rows& a, int64_t t, int64_t count, int64_t j, int64_t k0, Sums from, Sums to) const {
+  // `count` tiles from t on, alike in height, by the panel of column j or, `beside`, one by all whole panels, for the
+  // stretch of k from k0 on.
+  void tiles(const Rows& rows, int64_t t, int64_t count, bool beside, int64_t j, int64_t k0, Sums from, Sums to,
+             const Wanted& wanted) const {
     const int64_t depth = min64(stretch, k - k0);
-    const PackedArgs args{rows(a, t, k0),      a.tile, count, panel(j, k0), depth, from.at, from.row, to.at, to.row,
-                          bias(j, k0 + depth), g.relu, a.row, g.anew()};
-    (a.packed() ? run_packed : run_in_place)(static_cast<int>(a.height(t)), args);
+    const PackedArgs args{.a = at(rows, t, k0),
+                          .a_next = rows.tile,
+                          .b = panel(j, k0),
+                          .b_next = beside ? panel_size : 0,
+                          .tiles = count,
+                          .k = depth,
+                          .from = from.at,
+                          .from_row = from.row,
+                          .c = to.at,
+                          .c_row = to.row,
+                          .bias = bias(j, k0 + depth),
+                          .relu = g.relu,
+                          .adds = g.anew(),
+                          .a_row = rows.row,
+                          .first = wanted.a,
+                          .then = wanted.c};
+    (rows.packed() ? run_packed : run_in_place)(static_cast<int>(rows.height(t)), args);
   }
-  // One tile by a whole panel or part of one.
-  void tile(const Rows& a, int64_t t, int64_t j, float* c) const {
-    c += t * a.rows * g.n + j;
-    for (int64_t k0 = 0; k0 < k; k0 += stretch) {
-      const bool onto = accumulate || k0 > 0;
-      if (n - j >= kPanel) {
-        tiles(a, t, 1, j, k0, {onto ? c : nullptr, g.n}, {c, g.n});
-        continue;
-      }
+  // One tile by what the whole panels leave.
+  void rest(const Rows& rows, int64_t t, float* to) const {
+    for (int64_t k0 = 0; whole < n && k0 < k; k0 += stretch) {
       const int64_t depth = min64(stretch, k - k0);
-      const Segment segment{rows(a, t, k0), panel(j, k0), depth};
-      run_tile(static_cast<int>(a.height(t)), n - j,
-               {&segment, 1, a.row, a.step(t), kPanel, c, g.n, onto, bias(j, k0 + depth), g.relu, g.anew()});
+      const Segment segment{at(rows, t, k0), panel(whole, k0), depth};
+      run_tile(static_cast<int>(rows.height(t)), n - whole,
+               {&segment, 1, rows.row, rows.step(t), kPanel, to + whole, g.n, accumulate || k0 > 0,
+                bias(whole, k0 + depth), g.relu, g.anew()});
     }
   }
-  void by_rows(const Rows& a, float* c) const {
-    for (int64_t t = 0; t * a.rows < a.count; ++t)
-      for (int64_t j = 0; j < n; j += kPanel) tile(a, t, j, c);
+  // Tile t, which is row r of C; rows up to `end` follow it.
+  void by_rows(const Rows& rows, int64_t t, int64_t r, int64_t end) const {
+    float* to = c + r * g.n;
+    Wanted wanted{a_ahead(r + (rows.packed() ? rows.count : rows.rows), rows.rows, end),
+                  c_ahead(r + rows.rows, rows.rows, end, 0, n)};
+    for (int64_t k0 = 0; whole > 0 && k0 < k; k0 += stretch, wanted = {})
+      tiles(rows, t, whole / kPanel, true, 0, k0, {accumulate || k0 > 0 ? to : nullptr, g.n}, {to, g.n}, wanted);
+    rest(rows, t, to);
   }
-  void by_panels(const Rows& a, float* c) const {
-    float sums[kTilesABlock * kTileRows * kPanel];
-    const int64_t whole = a.count / a.rows;
-    for (int64_t j = 0; j < n; j += kPanel) {
-      int64_t done = 0;
-      if (n - j >= kPanel) {
-        done = whole;
-        for (int64_t k0 = 0; k0 < k; k0 += stretch) {
-          const Sums here{sums, kPanel}, all{c + j, g.n}, none{nullptr, 0};
-          tiles(a, 0, whole, j, k0, k0 ? here : accumulate ? all : none, k0 + stretch >= k ? all : here);
-        }
+  // All tiles, from row r on.
+  void by_panels(const Rows& rows, int64_t r, int64_t end) const {
+    float sums[kTilesABlock * kTileRows * kPanel], *to = c + r * g.n;
+    const int64_t alike = rows.count / rows.rows;
+    for (int64_t j = 0; j < whole; j += kPanel) {
+      for (int64_t k0 = 0; k0 < k; k0 += stretch) {
+        const Sums here{sums, kPanel}, all{to + j, g.n}, none{nullptr, 0};
+        tiles(rows, 0, alike, false, j, k0,
+              k0           ? here
+              : accumulate ? all
+                           : none,
+              k0 + stretch >= k ? all : here, k0 > 0 ? Wanted() : panel_ahead(rows, r, end, j));
       }
-      for (int64_t t = done; t * a.rows < a.count; ++t) tile(a, t, j, c);
     }
+    for (int64_t t = 0; t < rows.count / rows.rows; ++t) rest(rows, t, to + t * rows.rows * g.n);
+    if (alike * rows.rows < rows.count) by_rows(rows, alike, r + alike * rows.rows, 0);
+  }
+
+ private:
+  // Rows of A and of C, as far as there are. Columns of A lie beside one another, those of the next tiles with these.
+  Ahead a_ahead(int64_t r, int64_t rows, int64_t end) const {
+    return g.a_col == 1 && r < end ? Ahead(a + r * g.a_row, g.a_row, min64(rows, end - r), k) : Ahead();
+  }
+  Ahead c_ahead(int64_t r, int64_t rows, int64_t end, int64_t j, int64_t width) const {
+    return r < end ? Ahead(c + r * g.n + j, g.n, min64(rows, end - r), width) : Ahead();
+  }
+  // While a block goes by the panel of column j: its share of the next block of A and, a group being lines of several
+  // panels, of the next panels of C.
+  Wanted panel_ahead(const Rows& rows, int64_t r, int64_t end, int64_t j) const {
+    constexpr int64_t kShares = Ahead::kGroup / kPanel;
+    const auto share = [&](int64_t i, int64_t shares, auto ahead) {
+      const int64_t first = rows.count * i / shares, last = rows.count * (i + 1) / shares;
+      return last > first ? ahead(first, last - first) : Ahead();
+    };
+    const int64_t next = (j / Ahead::kGroup + 1) * Ahead::kGroup;
+    return {share(j / kPanel, whole / kPanel,
+                  [&](int64_t first, int64_t count) { return a_ahead(r + rows.count + first, count, end); }),
+            share(j / kPanel % kShares, kShares, [&](int64_t first, int64_t count) {
+              return next < n ? c_ahead(r + first, count, end, next, Ahead::kGroup)
+                              : c_ahead(r + rows.count + first, count, end, 0, Ahead::kGroup);
+            })};
   }
 };
 
@@ -258,8 +316,8 @@ void run_rows_alone(const GemmArgs& g, int64_t first, int64_t count, int64_t col
     for (int64_t j = 0; j < cols; j += kPanel) {
       const int64_t n = min64(kPanel, cols - j);
       pack_panels(g, g.b, j, n, k0, k, kPanel, panel);
-      const Sweep sweep{g, panel, 0, j, n, k, accumulate || k0 > 0, false};
-      sweep.by_panels({block, kTileFloats, 1, rows, count}, g.c + first * g.n + j);
+      const Sweep sweep{g, nullptr, g.c + j, panel, 0, j, n, k, accumulate || k0 > 0, false};
+      sweep.by_panels({block, kTileFloats, 1, rows, count}, first, 0);
     }
   }
 }
@@ -269,11 +327,12 @@ void run_shared(const GemmArgs& g) {
   const int64_t tiles = ceil_div(g.m, kTileRows), rows = ceil_div(g.m, tiles);
   const int64_t block_k = g.anew() ? g.chain * max64(1, kReach / g.chain) : even(g.k, kReach);
   const int64_t block_n = ceil_div(even(g.n, kBlockN), kPanel) * kPanel;
-  // A short k, or a B that the first cache holds: whole rows of C, whose lines are most of the traffic. There, and for
-  // few columns, packing A would not be repaid: it is read where it stands, unless its rows are columns or put their
-  // elements into the same few lines of the first cache.
-  const bool by_rows = kTilesABlock > 1 && (g.k < 64 || g.k * g.n <= kPanelFloats);
-  const bool in_place = kTilesABlock > 1 && g.a_col == 1 && (by_rows || (g.a_row % 1024 != 0 && g.n <= kFewColumns));
+  // Whole rows of C, unless a block of B is too large for a narrow tile to take its panels from the second-level cache
+  // over and over. Rows of A are read where they stand, except where many panels repay packing them, or where more of
+  // them than the first cache has ways put their elements into the same few lines.
+  const bool by_rows = kTilesABlock == 1 || min64(g.k, block_k) * min64(g.n, block_n) <= kSecondLevel;
+  const bool crowded = kTileRows > 8 && g.a_row % 1024 == 0;
+  const bool in_place = g.a_col == 1 && !crowded && (by_rows || (g.a_row % 1024 != 0 && g.n <= kFewColumns));
   // Few rows: small blocks, for several threads; a multiple of four pieces, which two and four share evenly.
   const int64_t block_tiles = min64(kTilesABlock, ceil_div(tiles, 4));
   const int64_t pieces = ceil_div(tiles, max64(ceil_div(tiles, 32), block_tiles));
@@ -293,22 +352,32 @@ void run_shared(const GemmArgs& g) {
             pack_panels(g, b, n0 + j, min64(kGroup * kPanel, n - j), k0, k, kPanel, packed + j * k);
           });
         const bool last = k0 + k == g.k;
-        const Sweep sweep{
-            g,   g.ready ? g.ready + n0 * g.k + k0 * kPanel : packed, (g.ready ? g.k : k) * kPanel, n0, n, k, k0 > 0,
-            last};
+        const Sweep sweep{g,
+                          a + k0 * g.a_col,
+                          c + n0,
+                          g.ready ? g.ready + n0 * g.k + k0 * kPanel : packed,
+                          (g.ready ? g.k : k) * kPanel,
+                          n0,
+                          n,
+                          k,
+                          k0 > 0,
+                          last};
         parallel_for(chunks, g.m * n * k / W, [&](int64_t chunk) {
           float block[kTilesABlock * kTileFloats];
           const int64_t end = min64(g.m, (chunk + 1) * chunk_tiles * rows);
           for (int64_t r0 = chunk * chunk_tiles * rows; r0 < end; r0 += tiles_a_block * rows) {
             const int64_t count = min64(tiles_a_block * rows, end - r0);
-            float* to = c + r0 * g.n + n0;
             Rows tiles_of_a{a + r0 * g.a_row + k0, rows * g.a_row, g.a_row, rows, count};
             if (!in_place) {
               pack_rows(g, a, r0, count, rows, k0, k, kTileFloats, block);
               tiles_of_a = {block, kTileFloats, 1, rows, count};
             }
-            by_rows ? sweep.by_rows(tiles_of_a, to) : sweep.by_panels(tiles_of_a, to);
-            if (last) finish(g, to, count, n);
+            if (by_rows) {
+              for (int64_t t = 0; t * rows < count; ++t) sweep.by_rows(tiles_of_a, t, r0 + t * rows, end);
+            } else {
+              sweep.by_panels(tiles_of_a, r0, end);
+            }
+            if (last) finish(g, c + r0 * g.n + n0, count, n);
           }
         });
       }

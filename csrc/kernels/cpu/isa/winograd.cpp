@@ -165,8 +165,14 @@ struct Job {
       const int64_t k = rows.to - rows.from, whole = count / kTileRows, done = whole * kTileRows;
       const auto rows_by_panel = [&](int rows, int64_t tiles, int64_t from) {
         run_wide(rows, channels_of(p),
-                 {a + from * depth, rows * depth, tiles, u, k, nullptr, 0, c + from * kChannels, kChannels, nullptr,
-                  false, depth});
+                 {.a = a + from * depth,
+                  .a_next = rows * depth,
+                  .b = u,
+                  .tiles = tiles,
+                  .k = k,
+                  .c = c + from * kChannels,
+                  .c_row = kChannels,
+                  .a_row = depth});
       };
       if (whole) rows_by_panel(kTileRows, whole, 0);
       if (done < count) rows_by_panel(static_cast<int>(count - done), 1, done);
