@@ -83,6 +83,17 @@ struct Ahead {
     left = rows * row_groups;
     skip = row - row_groups * kGroup;
   }
+  // Part i of `parts`: some of the rows or, of one run of memory, of its groups.
+  Ahead part(int64_t i, int64_t parts) const {
+    if (left == 0) return {};
+    const int64_t rows = left / row_groups, all = rows > 1 ? rows : left, from = all * i / parts,
+                  count = all * (i + 1) / parts - from;
+    Ahead a = *this;
+    a.at += from * (rows > 1 ? row_groups * kGroup + skip : kGroup);
+    a.left = rows > 1 ? count * row_groups : count;
+    if (rows == 1) a.row_groups = count;
+    return a;
+  }
 };
 
 // The same for several tiles, each by one panel, B as [k][kPanel] and A as [k][rows]: tiles below one another, a_next

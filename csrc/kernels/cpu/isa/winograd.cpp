@@ -112,6 +112,15 @@ struct Job {
     }
   }
 
+  // What transform_weights will read for panel p.
+  Ahead weights_ahead(int64_t p) const {
+    if (ready || p >= all_panels) return {};
+    const int64_t first = channel_of(p), count = channels_of(p), filter = s.kd * s.kernel_h * s.kernel_w;
+    const float* of_group = weights + group_of(p) * s.weights();
+    if (rotated) return {of_group + first * filter, s.co * filter, s.ci, count * filter};
+    return {of_group + first * s.ci * filter, 0, 1, count * s.ci * filter};
+  }
+
   // The epilogue over the pixels of tiles [from, to): stretches of rows, tiles side by side.
   void apply(int64_t from, int64_t to) const {
     if (!epilogue) return;
@@ -153,8 +162,9 @@ struct Job {
     return p;
   }
 
-  // Block b by panel p: a product for each point, then out of Winograd's domain.
-  void multiply(int64_t b, int64_t p, const float* vb, const float* up, float* mb) const {
+  // Block b by panel p: a product for each point, which ask for some memory, then out of Winograd's domain.
+  void multiply(int64_t b, int64_t p, const float* vb, const float* up, float* mb, const Ahead& ahead,
+                const Ahead& then) const {
     const int64_t count = tiles_of(b), depth = s.all_depth(), group = group_of(p);
     const WinogradPhase phase = phase_of(p);
     for (int point = 0; point < F::kPoints; ++point) {
@@ -163,7 +173,7 @@ struct Job {
       float* c = mb + point * block * kChannels;
       const float* u = up + point * u_point + rows.from * kChannels;
       const int64_t k = rows.to - rows.from, whole = count / kTileRows, done = whole * kTileRows;
-      const auto rows_by_panel = [&](int rows, int64_t tiles, int64_t from) {
+      const auto rows_by_panel = [&](int rows, int64_t tiles, int64_t from, bool asks) {
         run_wide(rows, channels_of(p),
                  {.a = a + from * depth,
                   .a_next = rows * depth,
@@ -172,10 +182,12 @@ struct Job {
                   .k = k,
                   .c = c + from * kChannels,
                   .c_row = kChannels,
-                  .a_row = depth});
+                  .a_row = depth,
+                  .first = asks ? ahead.part(point, F::kPoints) : Ahead(),
+                  .then = asks ? then.part(point, F::kPoints) : Ahead()});
       };
-      if (whole) rows_by_panel(kTileRows, whole, 0);
-      if (done < count) rows_by_panel(static_cast<int>(count - done), 1, done);
+      if (whole) rows_by_panel(kTileRows, whole, 0, true);
+      if (done < count) rows_by_panel(static_cast<int>(count - done), 1, done, !whole);
     }
     transform_outputs<F>(s, phase, mb, block * kChannels, b * block, count, group * s.co + channel_of(p),
                          channels_of(p), out);
@@ -223,6 +235,7 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
   const int64_t moves = F::kPoints * shape.tiles() * shape.all_depth() / 2,
                 products = F::kPoints * shape.tiles() * depth * outputs / 32;
   const int64_t weight_moves = transformed ? 0 : F::kPoints * depth * outputs / 2;
+  const int64_t at_once = min64(job.slots, num_threads());
   if (job.by_panel) {
     for (int64_t first = 0, end; first < panels; first = end) {
       end = job.end_of_alike(first);
@@ -233,8 +246,9 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
         float* own = job.u + slot * job.u_panel;
         if (!transformed) job.transform_weights(p, 0, filters, own, job.filters + slot * job.filter_slot);
         const float* u = transformed ? transformed + p * job.u_panel : own;
+        const Ahead next = job.weights_ahead(p + at_once);
         for (int64_t b = 0; b < job.blocks; ++b)
-          job.multiply(b, p, job.v + b * job.v_slot, u, job.m + slot * job.m_slot);
+          job.multiply(b, p, job.v + b * job.v_slot, u, job.m + slot * job.m_slot, {}, next.part(b, job.blocks));
       });
     }
     parallel_for(job.blocks, shape.tiles() * shape.out_channels(),
@@ -247,10 +261,14 @@ void run(const WinogradShape& shape, const float* in, const float* weights, bool
     const float* u = transformed ? transformed : job.u;
     in_slots(job.slots, job.blocks, products + moves, [&](int64_t slot, int64_t b) {
       float* v = job.v + slot * job.v_slot;
+      const Ahead outputs = outputs_ahead(shape, out, b * job.block, job.block),
+                  inputs = inputs_ahead(shape, in, (b + at_once) * job.block, job.block);
       for (int64_t first = 0, end; first < panels; first = end) {
         end = job.end_of_alike(first);
         job.transform_inputs(b, job.phase_of(first), v);
-        for (int64_t p = first; p < end; ++p) job.multiply(b, p, v, u + p * job.u_panel, job.m + slot * job.m_slot);
+        for (int64_t p = first; p < end; ++p)
+          job.multiply(b, p, v, u + p * job.u_panel, job.m + slot * job.m_slot, p == 0 ? outputs : Ahead(),
+                       inputs.part(p, panels));
       }
       job.apply(b * job.block, b * job.block + job.tiles_of(b));
     });

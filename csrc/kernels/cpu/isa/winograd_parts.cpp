@@ -161,6 +161,34 @@ int inside(int64_t size, int64_t first, int64_t apart, int tile) {
 
 TilePosition tile_position(const WinogradShape& s, int64_t tile) { return Walk(s, tile).here(); }
 
+namespace {
+
+// Rows of slices of `height`, of which a tile whose first output is `top` reaches to bottom(top).
+template <class B>
+Ahead rows_ahead(const WinogradShape& s, const float* at, int64_t first, int64_t count, int64_t height, int64_t row,
+                 B bottom) {
+  if (s.kd > 1 || s.dilation_h > 1 || s.dilation_w > 1 || first >= s.tiles() || count <= 0) return {};
+  const auto after = [&](int64_t tile) {
+    if (tile < 0) return int64_t{0};
+    const TilePosition t = tile_position(s, tile);
+    return t.slice * height + max64(0, min64(height, bottom(t.top)));
+  };
+  const int64_t from = after(first - 1), to = after(min64(first + count, s.tiles()) - 1);
+  return {at + from * row, 0, 1, (to - from) * row};
+}
+
+}  // namespace
+
+Ahead inputs_ahead(const WinogradShape& s, const float* in, int64_t first, int64_t count) {
+  return rows_ahead(s, in, first, count, s.h, s.w * s.in_channels(),
+                    [&](int64_t top) { return s.step_in * (top + s.tile_h - 1) + s.kernel_h - s.pad_top[0]; });
+}
+
+Ahead outputs_ahead(const WinogradShape& s, const float* out, int64_t first, int64_t count) {
+  return rows_ahead(s, out, first, count, s.out_h, s.out_w * s.out_channels(),
+                    [&](int64_t top) { return s.step_out * (top + s.tile_h); });
+}
+
 template <class F>
 void transform_inputs(const WinogradShape& s, WinogradPhase of_out, const float* in, int64_t first, int64_t count,
                       float* v, int64_t point_stride) {

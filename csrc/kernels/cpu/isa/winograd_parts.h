@@ -30,6 +30,11 @@ DLCORE_INLINE void in_slots(int64_t slots, int64_t chunks, int64_t cycles, F&& b
   });
 }
 
+// The rows that tiles [first, first + count) read of the inputs, or write of the outputs, beyond those of the tiles
+// before them. Nothing where tiles lie between one another.
+Ahead inputs_ahead(const WinogradShape& s, const float* in, int64_t first, int64_t count);
+Ahead outputs_ahead(const WinogradShape& s, const float* out, int64_t first, int64_t count);
+
 DLCORE_INLINE VF load_some(const float* p, int n) { return n == W ? load(p) : load_partial(p, n); }
 // v[tile][point·point_stride + channel] of `count` input tiles from `first` on, as outputs of phase `of_out` see them,
 // all s.all_depth() channels of their products.
