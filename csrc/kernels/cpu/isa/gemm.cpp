@@ -22,11 +22,14 @@ bool in_place(const GemmArgs& g) {
 
 // Packing B pays when many rows use it: A's columns are then packed as well, its rows are not.
 bool shares_b(const GemmArgs& g) {
-  if (!g.b_transposed && in_place(g) && (g.a_col != 1 || g.m < 600)) return false;
-  return g.m >= 96 && g.n >= kPanel && g.k >= 32 && g.m * g.n * g.k >= int64_t{1} << 20;
+  if (!g.b_transposed && in_place(g) && g.m < 256) return false;
+  return g.m >= (g.b_transposed ? 96 : 64) && g.n >= kPanel && g.k >= 32 && g.m * g.n * g.k >= int64_t{1} << 20;
 }
 
-bool in_strips(const GemmArgs&) { return false; }
+// A dozen rows or two by a B from beyond the second-level cache would fetch each line of it again for each tile.
+bool in_strips(const GemmArgs& g) {
+  return g.m > 6 && g.m < kStripRows && !g.b_transposed && !g.ready && g.k * g.n >= (g.m < 16 ? 1500000 : 1000000);
+}
 
 // One row or two go by rows of a B that comes from beyond the second-level cache: they follow each other in memory.
 bool by_rows(const GemmArgs& g) { return !g.b_transposed && g.m <= 2 && g.k * g.n >= (g.m == 1 ? 500000 : 3000000); }
