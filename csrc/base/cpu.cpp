@@ -9,13 +9,17 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace dlcore {
 
 namespace {
 
 struct Features {
-  bool avx2 = false, avx512 = false, avx512_bf16 = false;
+  bool avx2 = false, avx512 = false, avx512_bf16 = false, amx_bf16 = false;
 };
 
 Features read_features() {
@@ -30,12 +34,15 @@ Features read_features() {
   __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
   const bool ymm = (lo & 0x6) == 0x6, zmm = (lo & 0xe6) == 0xe6;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return f;
+  const bool tiles = (lo & 0x60000) == 0x60000 && (d & (1u << 24)) && (d & (1u << 22));
   f.avx2 = ymm && fma && (b & bit_AVX2);
   f.avx512 = f.avx2 && zmm && (b & bit_AVX512F) && (b & bit_AVX512BW) && (b & bit_AVX512DQ) && (b & bit_AVX512VL);
   if (f.avx512 && a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) f.avx512_bf16 = a & (1u << 5);
+  f.amx_bf16 = f.avx512_bf16 && tiles;
 #endif
 #ifdef DLCORE_EMULATE_AVX512
   f.avx512 = f.avx512_bf16 = f.avx2;
+  f.amx_bf16 = false;
 #endif
   return f;
 }
@@ -56,6 +63,21 @@ int64_t read_last_cache() {
   }
 #endif
   return bytes;
+}
+
+// Linux hands out the 8 KB of tile registers to processes that ask for them, and to all their threads.
+bool ask_for_tiles() {
+#if defined(__x86_64__) && defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+std::atomic<bool>& amx_slot() {
+  static std::atomic<bool> allowed{true};
+  return allowed;
 }
 
 const Features& features() {
@@ -101,6 +123,13 @@ Isa parse_isa(std::string_view name) {
 }
 
 bool has_avx512_bf16() { return features().avx512_bf16; }
+
+bool has_amx_bf16() {
+  static const bool has = features().amx_bf16 && ask_for_tiles();
+  return has && amx_slot().load(std::memory_order_relaxed);
+}
+
+void allow_amx(bool allowed) { amx_slot().store(allowed, std::memory_order_relaxed); }
 
 int64_t last_cache() { return last_cache_slot().load(std::memory_order_relaxed); }
 void set_last_cache(int64_t bytes) { last_cache_slot().store(bytes, std::memory_order_relaxed); }

@@ -14,6 +14,10 @@ void set_isa(Isa isa);  // throws Error(Value) when the machine cannot run it
 std::string_view name_of(Isa isa);
 Isa parse_isa(std::string_view name);
 bool has_avx512_bf16();
+// Whether bfloat16 is multiplied by tiles (Intel's AMX). The operating system is asked for their registers on the first
+// call, on which it may insist.
+bool has_amx_bf16();
+void allow_amx(bool allowed);  // for tests: dot products of pairs instead
 
 int64_t last_cache();                // bytes of the last level of cache, 0 where the processor does not say
 void set_last_cache(int64_t bytes);  // for tests

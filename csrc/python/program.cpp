@@ -88,7 +88,8 @@ void bind_program(py::module_& m) {
         return run_op(op, inputs, a, backend);
       },
       py::arg("op"), py::arg("inputs"), py::arg("attrs") = py::dict(), py::arg("backend") = "");
-  m.def("backends", [](const std::string& op) { return registry().backends(op); }, py::arg("op"));
+  m.def(
+      "backends", [](const std::string& op) { return registry().backends(op); }, py::arg("op"));
   m.def("isa", [] { return std::string(name_of(current_isa())); });
   m.def("detected_isa", [] { return std::string(name_of(detected_isa())); });
   m.def(
@@ -99,7 +100,10 @@ void bind_program(py::module_& m) {
         return before;
       },
       py::arg("bytes"), "For tests: results from half so many bytes on are written past the caches; 0: none.");
-  m.def("set_isa", [](const std::string& name) { set_isa(parse_isa(name)); }, py::arg("name"));
+  m.def("has_amx_bf16", &has_amx_bf16);
+  m.def("allow_amx", &allow_amx, py::arg("allowed"), "For tests: whether bfloat16 is multiplied by tiles.");
+  m.def(
+      "set_isa", [](const std::string& name) { set_isa(parse_isa(name)); }, py::arg("name"));
   m.def("set_precise", &set_precise, py::arg("precise"));
   m.def("precise", &precise);
   m.def("fma_peak", &fma_peak, py::call_guard<py::gil_scoped_release>());

@@ -1,4 +1,5 @@
-"""Products in bfloat16: against float64 and the naive kernel on each instruction set, the same bits for any threads."""
+"""Products in bfloat16: against float64 and the naive kernel on each instruction set, by tiles where the processor has
+them and by dot products of pairs, the same bits for any threads."""
 
 from __future__ import annotations
 
@@ -10,8 +11,15 @@ from dlcore import _core
 
 SHAPES = [
     (1, 1, 1), (3, 5, 0), (1, 130, 70), (130, 1, 71), (14, 33, 300), (15, 16, 17), (64, 10, 128), (17, 900, 33),
-    (70, 40, 1601),
+    (70, 40, 1601), (96, 600, 128), (128, 40, 2080), (65, 290, 2100),
 ]  # fmt: skip
+
+
+# Instruction sets of this machine with vectors, and whether tiles (AMX) are used.
+_ISAS = ["ref", "avx2", "avx512"]
+WAYS = [(isa, False) for isa in _ISAS[1 : _ISAS.index(_core.detected_isa()) + 1]]
+if _core.has_amx_bf16():
+    WAYS.append(("avx512", True))
 
 
 def truncated(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -42,10 +50,9 @@ def test_matmul(shape: tuple[int, int, int], ta: int, tb: int) -> None:
     np.testing.assert_allclose(want, exact, rtol=2**-8, atol=1e-4)
     isa, threads = _core.isa(), _core.num_threads()
     try:
-        for name in ("avx2", "avx512"):
-            if (name == "avx512" and _core.detected_isa() != "avx512") or _core.detected_isa() == "ref":
-                continue
+        for name, tiles in WAYS:
             _core.set_isa(name)
+            _core.allow_amx(tiles)
             found = []
             for count in (1, 2):
                 _core.set_num_threads(count)
@@ -56,21 +63,22 @@ def test_matmul(shape: tuple[int, int, int], ta: int, tb: int) -> None:
                 np.testing.assert_array_equal(found[0], want)
     finally:
         _core.set_isa(isa)
+        _core.allow_amx(True)
         _core.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("isa", ["ref", "avx2", "avx512"])
-def test_ends_of_the_range(isa: str) -> None:
-    if ["ref", "avx2", "avx512"].index(isa) > ["ref", "avx2", "avx512"].index(_core.detected_isa()):
-        pytest.skip(f"this machine has no {isa}")
+@pytest.mark.parametrize("way", [("ref", False), *WAYS], ids=str)
+def test_ends_of_the_range(way: tuple[str, bool]) -> None:
     big = np.float32(2.0**127)
     a = np.array([[np.inf, 1, 0], [np.nan, 1, 0], [big, big, 0], [1, 2**-9, 0], [1, 2**-8, 2**-8]], np.float32)
     before = _core.isa()
     try:
-        _core.set_isa(isa)
+        _core.set_isa(way[0])
+        _core.allow_amx(way[1])
         got = widened(_core.run_op("matmul", [cast(a), cast(np.ones((3, 20), np.float32))], {})[0])
     finally:
         _core.set_isa(before)
+        _core.allow_amx(True)
     want = np.array([np.inf, np.nan, np.inf, 1, 1 + 2**-7], np.float32)  # ties to even: 1 + 2**-9 is 1
     np.testing.assert_array_equal(got, np.repeat(want[:, None], 20, 1))
 
@@ -103,3 +111,15 @@ def test_mixed_types_are_refused() -> None:
     x = dl.tensor(np.ones((2, 2), np.float32))
     with pytest.raises(TypeError, match="dtypes differ"):
         _core.run_op("matmul", [x.core, x.astype(dl.bfloat16).core], {})
+
+
+def test_rows_do_not_depend_on_their_batch() -> None:
+    """One row, a few and many go different ways, which add up alike."""
+    rng = np.random.default_rng(3)
+    a, b = truncated(rng, 200, 1100), truncated(rng, 1100, 70)
+    for tb in (0, 1):
+        right = cast(np.ascontiguousarray(b.T) if tb else b)
+        whole = widened(_core.run_op("matmul", [cast(a), right], {"transpose_b": tb})[0])
+        for rows in (1, 20, 64, 112):
+            part = widened(_core.run_op("matmul", [cast(a[:rows].copy()), right], {"transpose_b": tb})[0])
+            np.testing.assert_array_equal(part, whole[:rows])

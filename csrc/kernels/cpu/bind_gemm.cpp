@@ -59,14 +59,17 @@ BoundKernel bind_float64(std::shared_ptr<GemmPlan> plan, const Gemm64Table& tabl
   return bound;
 }
 
-// By dot products of pairs where the processor has them, else widened, multiplied in float32, and rounded.
+// By products of tiles or dot products of pairs where the processor has them, else widened, multiplied in float32, and
+// rounded.
 BoundKernel bind_bfloat16(const KernelSpec& spec, std::shared_ptr<GemmPlan> plan, bool avx512) {
   const GemmBf16Table& table = avx512 ? avx512::gemm_bf16_table : avx2::gemm_bf16_table;
   const size_t first = plan->swapped ? 1 : 0;
   BoundKernel bound;
-  if (avx512 && has_avx512_bf16()) {
-    bound.workspace = table.workspace(plan->args);
-    bound.run = [plan, first, run = table.run](const RunArgs& r) {
+  const bool by_tiles = avx512 && table.by_tiles.run && has_amx_bf16();
+  if (by_tiles || (avx512 && has_avx512_bf16())) {
+    const GemmBf16Way& way = by_tiles ? table.by_tiles : table.by_pairs;
+    bound.workspace = way.workspace(plan->args);
+    bound.run = [plan, first, run = way.run](const RunArgs& r) {
       run(plan->args, static_cast<const uint16_t*>(r.in[first]), static_cast<const uint16_t*>(r.in[1 - first]),
           static_cast<uint16_t*>(r.out[0]), r.workspace);
     };

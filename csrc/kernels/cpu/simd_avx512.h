@@ -41,6 +41,42 @@ DLCORE_INLINE VI load_pairs(const uint16_t* p) { return (VI)_mm512_loadu_si512(p
 DLCORE_BF16 DLCORE_INLINE VF dot_pairs(VF c, VI a, VI b) {
   return (VF)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
 }
+// Registers of 16 rows of 64 bytes, T from 0 to 7, and products of them (AMX), for functions marked DLCORE_TILES, which
+// only processors with has_amx_bf16 may run. GCC's own macros take no template's argument for T.
+#if (defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11)
+#define DLCORE_TILES __attribute__((target("amx-tile,amx-bf16,avx512bf16")))
+DLCORE_TILES inline void begin_tiles() {
+  struct alignas(64) {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } config;
+  __asm__ volatile("ldtilecfg %0" : : "m"(config));
+}
+DLCORE_TILES inline void end_tiles() { __asm__ volatile("tilerelease"); }
+template <int T>
+DLCORE_TILES DLCORE_INLINE void zero_tile() {
+  __asm__ volatile("tilezero %%tmm%c0" : : "n"(T));
+}
+template <int T>
+DLCORE_TILES DLCORE_INLINE void load_tile(const void* p, int64_t row_bytes) {
+  __asm__ volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "n"(T), "r"(p), "r"(row_bytes) : "memory");
+}
+template <int T>
+DLCORE_TILES DLCORE_INLINE void store_tile(void* p, int64_t row_bytes) {
+  __asm__ volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "n"(T), "r"(p), "r"(row_bytes) : "memory");
+}
+// C += A·B of bfloat16: 16 rows of 16 pairs by 16 pairs of rows.
+template <int C, int A, int B>
+DLCORE_TILES DLCORE_INLINE void multiply_tiles() {
+  __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "n"(C), "n"(A), "n"(B));
+}
+// To the nearest bfloat16, ties to even; denormals are zero.
+DLCORE_TILES DLCORE_INLINE void store_rounded(uint16_t* p, VF v) {
+  const __m256bh rounded = _mm512_cvtneps_pbh((__m512)v);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)rounded);
+}
+#endif
 // Both halves of the 64-bit products of a's lanes by m, the same in each lane.
 DLCORE_INLINE void multiply_wide(VU a, VU m, VU& low, VU& high) {
   const __m512i even = _mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)m);

@@ -1,9 +1,7 @@
 // Matrix products of bfloat16 by the dot product of pairs: blocks of A and B packed as pairs along the reduction,
 // [pair][row or column], an odd last one with a zero; sums in float32, rounded once at the end.
-#include "kernels/cpu/gemm_bf16.h"
-
 #include "base/parallel.h"
-#include "kernels/cpu/isa/gemm_micro.h"
+#include "kernels/cpu/isa/bf16_parts.h"
 
 namespace dlcore::DLCORE_ISA {
 namespace {
@@ -33,8 +31,6 @@ void round(const float* from, int64_t count, uint16_t* to) {
 #ifdef DLCORE_WIDE
 constexpr int64_t kBlockPairs = 384;
 constexpr int64_t kBlockN = 768;  // with kBlockPairs 1.1 MB of B, of which a panel (48 KB) is in use
-
-constexpr int64_t kGroup = 4 * kPanel;  // columns of B packed by one task
 
 struct Tile {
   const int32_t* a;  // [pair][row]
@@ -79,42 +75,6 @@ using TileFn = void (*)(const Tile&);
 constexpr TileFn kTiles[kTileRows] = {tile<1>, tile<2>, tile<3>,  tile<4>,  tile<5>,  tile<6>,  tile<7>,
                                       tile<8>, tile<9>, tile<10>, tile<11>, tile<12>, tile<13>, tile<14>};
 
-// A matrix of pairs: element (lane, k) at data + lane·lane_step + k·k_step; one of the two steps is 1.
-struct Source {
-  const uint16_t* data;
-  int64_t lane_step, k_step;
-  const uint16_t* at(int64_t lane, int64_t k) const { return data + lane * lane_step + k * k_step; }
-};
-
-// Lanes [lane, lane + count) (at most W) and elements [k0, k0 + k) → to[pair·width + lane], W lanes written at each
-// pair in ascending order, those beyond `count` zero.
-void pack(const Source& s, int64_t lane, int64_t count, int64_t k0, int64_t k, int64_t width, int32_t* to) {
-  int64_t p = 0;
-  if (s.k_step == 1) {  // pairs stand side by side: a transposition of pairs
-    for (; count > 0 && p + 2 * W <= k; p += 2 * W) {
-      VF v[W];
-#pragma GCC unroll 16
-      for (int i = 0; i < W; ++i) v[i] = i < count ? as_float(load_pairs(s.at(lane + i, k0 + p))) : VF{};
-      transpose_registers(v);
-#pragma GCC unroll 16
-      for (int i = 0; i < W; ++i) store(to + (p / 2 + i) * width, as_int(v[i]));
-    }
-  } else {
-    const int n = static_cast<int>(count);
-    for (; p + 2 <= k; p += 2)
-      store(to + p / 2 * width,
-            widen_shorts_partial(s.at(lane, k0 + p), n) | (widen_shorts_partial(s.at(lane, k0 + p + 1), n) << 16));
-  }
-  for (; p < k; p += 2) {
-    int32_t pairs[W] = {};
-    for (int64_t i = 0; i < count; ++i) {
-      const uint32_t low = *s.at(lane + i, k0 + p), high = p + 1 < k ? *s.at(lane + i, k0 + p + 1) : 0;
-      pairs[i] = static_cast<int32_t>(low | high << 16);
-    }
-    store(to + p / 2 * width, load(pairs));
-  }
-}
-
 int64_t block_k(const GemmArgs& g) { return max64(2, ceil_div(even(g.k, 2 * kBlockPairs), 2) * 2); }
 int64_t panels(int64_t n) { return ceil_div(n, kPanel); }
 int64_t packed_size(const GemmArgs& g) { return panels(min64(g.n, kBlockN)) * kPanel * block_k(g) / 2; }
@@ -125,37 +85,6 @@ bool in_one(const GemmArgs& g) { return g.k <= block_k(g); }
 constexpr int64_t kFewRows = 4 * kTileRows, kFewPairs = 128;
 bool has_few_rows(const GemmArgs& g) { return g.m <= kFewRows; }
 int64_t rows_a_tile(const GemmArgs& g) { return ceil_div(g.m, ceil_div(g.m, kTileRows)); }
-
-// A whole panel from rows that stand side by side in memory: each line of them is read once.
-void pack_rows(const Source& s, int64_t lane, int64_t k0, int64_t k, int32_t* to) {
-  typedef uint16_t Shorts __attribute__((vector_size(4 * W)));
-  static_assert(kPanel == 2 * W && W == 16);
-  int64_t p = 0;
-  for (; p + 2 <= k; p += 2, to += kPanel) {
-    const auto low = (Shorts)load_pairs(s.at(lane, k0 + p)), high = (Shorts)load_pairs(s.at(lane, k0 + p + 1));
-    store(to, (VI)__builtin_shufflevector(low, high, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9,
-                                          41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47));
-    store(to + W, (VI)__builtin_shufflevector(low, high, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
-                                              24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63));
-  }
-  for (int64_t half = 0; p < k && half < kPanel; half += W) pack(s, lane + half, W, k0 + p, k - p, kPanel, to + half);
-}
-
-// Columns n0 … n0 + n of B, at most kGroup, as panels [pair][kPanel] one after the other. Rows of B may be far apart: a
-// stretch of each at a time.
-void pack_group(const Source& b, int64_t n0, int64_t n, int64_t k0, int64_t k, int32_t* packed) {
-  const int64_t pairs = ceil_div(k, 2);
-  for (int64_t p = 0; p < k; p += 4 * W)
-    for (int64_t j = 0; j < n; j += kPanel) {
-      if (b.k_step != 1 && n - j >= kPanel) {
-        pack_rows(b, n0 + j, k0 + p, min64(4 * W, k - p), packed + j * pairs + p / 2 * kPanel);
-        continue;
-      }
-      for (int64_t half = 0; half < kPanel; half += W)
-        pack(b, n0 + j + half, max64(0, min64(W, n - j - half)), k0 + p, min64(4 * W, k - p), kPanel,
-             packed + j * pairs + p / 2 * kPanel + half);
-    }
-}
 
 // Asks for one of `parts` parts of columns n0 … n0 + n, elements k0 … k0 + k.
 void ask_for(const Source& b, int64_t n0, int64_t n, int64_t k0, int64_t k, int64_t part, int64_t parts) {
@@ -180,7 +109,7 @@ void multiply_few(const GemmArgs& g, const Source& a, const Source& b, uint16_t*
     int64_t k0 = 0;
     do {
       const int64_t k = min64(2 * kFewPairs, g.k - k0), pairs = ceil_div(k, 2);
-      pack_group(b, n0, n, k0, k, packed);
+      pack_group(b, n0, n, k0, k, pairs, packed);
       const bool last = k0 + k >= g.k;  // then the next columns' first elements are next
       const int64_t next_n = last ? n0 + n : n0, next_k = last ? 0 : k0 + k;
       const int64_t ahead_n = min64(kGroup, g.n - next_n), ahead_k = min64(2 * kFewPairs, g.k - next_k);
@@ -217,7 +146,7 @@ void multiply(const GemmArgs& g, const Source& a, const Source& b, uint16_t* c, 
       const int64_t k = min64(step, g.k - k0), pairs = ceil_div(k, 2);
       parallel_for(ceil_div(n, kGroup), n * k / 8, [&](int64_t group) {
         const int64_t j = group * kGroup;
-        pack_group(b, n0 + j, min64(kGroup, n - j), k0, k, packed + j * pairs);
+        pack_group(b, n0 + j, min64(kGroup, n - j), k0, k, pairs, packed + j * pairs);
       });
       parallel_for(ceil_div(tiles, tiles_a_chunk), g.m * n * k / (2 * W), [&](int64_t chunk) {
         int32_t a_panel[kTileRows * kBlockPairs + W];
@@ -246,8 +175,7 @@ void run(const GemmArgs& g, const uint16_t* a, const uint16_t* b, uint16_t* c, v
   int32_t* packed = static_cast<int32_t*>(workspace);
   float* sums = static_cast<float*>(workspace) + packed_size(g);
   for (int64_t i = 0; i < g.batch; ++i) {
-    const Source left{a + g.a_offset[i], g.a_row, g.a_col};
-    const Source right{b + g.b_offset[i], g.b_transposed ? g.ldb : 1, g.b_transposed ? 1 : g.ldb};
+    const Source left = left_of(g, a, i), right = right_of(g, b, i);
     uint16_t* result = c + i * g.m * g.n;
     if (has_few_rows(g))
       multiply_few(g, left, right, result, packed);
@@ -255,14 +183,14 @@ void run(const GemmArgs& g, const uint16_t* a, const uint16_t* b, uint16_t* c, v
       multiply(g, left, right, result, packed, sums);
   }
 }
-#else
-constexpr auto workspace = static_cast<size_t (*)(const GemmArgs&)>(nullptr);
-constexpr auto run =
-    static_cast<void (*)(const GemmArgs&, const uint16_t*, const uint16_t*, uint16_t*, void*)>(nullptr);
 #endif
 
 }  // namespace
 
-const GemmBf16Table gemm_bf16_table = {widen, round, workspace, run};
+#ifdef DLCORE_WIDE
+const GemmBf16Table gemm_bf16_table = {widen, round, {workspace, run}, gemm_by_tiles};
+#else
+const GemmBf16Table gemm_bf16_table = {widen, round, {}, {}};
+#endif
 
 }  // namespace dlcore::DLCORE_ISA
