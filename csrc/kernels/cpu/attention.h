@@ -25,7 +25,8 @@ struct AttentionArgs {  // batch and heads are one axis here
 };
 
 inline constexpr int64_t kQueryBlock = 16;
-inline constexpr int64_t kBackwardBlocks = 2;  // blocks of queries that backward adds to dk and dv at once
+inline constexpr int64_t kForwardBlocks = 2;   // blocks of queries that are a task
+inline constexpr int64_t kBackwardBlocks = 2;  // and that backward adds to dk and dv at once
 
 // The work is dealt to strands, each with its own scratch: at most 64, and fewer where long rows would take much
 // memory.
@@ -37,11 +38,11 @@ constexpr bool attention_gathers(const AttentionArgs& a) {
 constexpr int64_t attention_scratch(const AttentionArgs& a, bool backward) {  // floats a strand
   const int64_t mask = a.mask.row == 0 ? 0 : a.keys;
   const int64_t gathered = backward && attention_gathers(a) ? 4 * a.keys * a.size : 0;
-  return gathered +
-         kQueryBlock * (backward ? kBackwardBlocks * 2 * a.keys + 3 * a.size + mask : a.keys + 2 * a.size + mask);
+  return gathered + kQueryBlock * (backward ? kBackwardBlocks * (2 * a.keys + 3 * a.size) + mask
+                                            : kForwardBlocks * (a.keys + 2 * a.size) + mask);
 }
 constexpr int64_t attention_tasks(const AttentionArgs& a, bool backward) {
-  return a.heads * (backward ? 1 : (a.queries + kQueryBlock - 1) / kQueryBlock);
+  return a.heads * (backward ? 1 : (a.queries + kForwardBlocks * kQueryBlock - 1) / (kForwardBlocks * kQueryBlock));
 }
 constexpr int64_t attention_strands(const AttentionArgs& a, bool backward) {
   const int64_t fit = (int64_t{4} << 20) / (attention_scratch(a, backward) + 1);
