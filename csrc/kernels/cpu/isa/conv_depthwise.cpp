@@ -236,6 +236,10 @@ void slide_rows(const Planes& p) {
       const float* next = p.source + soon * row_floats + j * S * channels + p.c0;
       float* out = p.dest + (h * conv.dest_w + at) * channels + p.c0;
       const auto body = [&](int64_t c) DLCORE_LAMBDA {
+        if (h + 1 < p.last && c % 16 == 0) {
+#pragma GCC unroll 16
+          for (int i = 0; i < J; ++i) __builtin_prefetch(out + conv.dest_w * channels + kSign * i * channels + c, 1);
+        }
         for (int64_t r = 0; r < more && c % 16 == 0; ++r) {
 #pragma GCC unroll 16
           for (int i = 0; i < J * S; ++i) __builtin_prefetch(next + r * row_floats + i * channels + c, 0, 2);
