@@ -1,5 +1,6 @@
 #include "base/cpu.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -133,6 +134,9 @@ void allow_amx(bool allowed) { amx_slot().store(allowed, std::memory_order_relax
 
 int64_t last_cache() { return last_cache_slot().load(std::memory_order_relaxed); }
 void set_last_cache(int64_t bytes) { last_cache_slot().store(bytes, std::memory_order_relaxed); }
-bool written_past_cache(int64_t bytes) { return last_cache() > 0 && bytes >= last_cache() / 2; }
+bool written_past_cache(int64_t bytes) {
+  constexpr int64_t kMost = 32 << 20;
+  return last_cache() > 0 && bytes >= std::min(last_cache(), kMost) / 2;
+}
 
 }  // namespace dlcore

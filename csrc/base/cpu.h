@@ -22,7 +22,8 @@ void allow_amx(bool allowed);  // for tests: dot products of pairs instead
 int64_t last_cache();                // bytes of the last level of cache, 0 where the processor does not say
 void set_last_cache(int64_t bytes);  // for tests
 // Whether a result of so many bytes is written past the caches: where the last of them holds no more than twice as
-// much, what is written first is gone before anyone reads it, and each line need not be fetched to be overwritten.
+// much, what is written first is gone before anyone reads it, and each line need not be fetched to be overwritten. Of a
+// larger last cache 32 MB count: dozens of cores share it, and others' programs on a rented machine.
 bool written_past_cache(int64_t bytes);
 
 }  // namespace dlcore
