@@ -43,6 +43,7 @@ CASES: list[tuple[str, list[str], dict[str, Any]]] = [
     ("layer_norm_backward", ["y", "x", "gamma", "mean", "rstd"], {"dims": 1}),
     ("rms_norm", ["x", "gamma"], {"dims": 1, "eps": 1e-5}),
     ("rms_norm_backward", ["y", "x", "gamma", "rstd"], {"dims": 1}),
+    ("softmax", ["x"], {}), ("log_softmax", ["x"], {}),
     ("fused", ["x", "y"], {"code": "t0=mul(x0,x1);t1=tanh(t0);t2=add(t1,x0);out t2,t1"}),
 ]  # fmt: skip
 

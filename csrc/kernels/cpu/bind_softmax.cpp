@@ -3,6 +3,7 @@
 #include "kernels/registry.h"
 
 #if defined(__x86_64__)
+#include "kernels/cpu/past.h"
 #include "kernels/cpu/softmax.h"
 #endif
 
@@ -24,8 +25,9 @@ BoundKernel bind_rows(const KernelSpec& spec) {
   int64_t rows = 1;
   for (size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
   const int64_t width = shape.empty() ? 1 : shape.back();
-  return {[run = table().*member, rows, width](const RunArgs& args) {
-    run({input(args, 0), backward ? input(args, 1) : nullptr, output(args, 0), rows, width});
+  return {[run = table().*member, rows, width, past = cpu::Past(rows, width)](const RunArgs& args) {
+    run({input(args, 0), backward ? input(args, 1) : nullptr, output(args, 0), rows, width,
+         !backward && past(output(args, 0), {input(args, 0)})});
   }};
 }
 

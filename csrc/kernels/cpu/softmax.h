@@ -9,6 +9,7 @@ struct RowsArgs {  // rows x width
   const float* dy;  // backward only; x is then y
   float* out;
   int64_t rows, width;
+  bool past = false;  // log_softmax: out may be written past the caches, is not x, and its rows are whole lines
 };
 
 struct CrossEntropyArgs {  // rows x classes

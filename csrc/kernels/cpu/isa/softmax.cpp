@@ -58,7 +58,8 @@ DLCORE_INLINE float finite_max(float m) { return m == -kInfinity ? 0.0f : m; }
 DLCORE_INLINE float exp_sum(const float* x, int64_t width, const Lanes& m) {
   Lanes sum = zero_lanes();
   each_vector(
-      width, [&](int64_t i, int n) __attribute__((always_inline)) { sum = sum + only(n, quick_exp(get(x + i, n) - m)); });
+      width, [&](int64_t i, int n)
+                 __attribute__((always_inline)) { sum = sum + only(n, quick_exp(get(x + i, n) - m)); });
   return tree_sum(sum);
 }
 
@@ -119,9 +120,38 @@ DLCORE_INLINE void log_softmax_rows(const float* x, float* y, int64_t width) {
                    __attribute__((always_inline)) { put(y + i, (get(x + i, n) - m[r]) - log_sum[r], n); });
 }
 
+// Past the caches, between the arithmetic: a burst of such stores would wait for memory. So each row is written while
+// the next one's exponentials are made. Its bits are the other way's.
+void log_softmax_past(const RowsArgs& a, int64_t row, int64_t end) {
+  struct {
+    const float* x;
+    float* y;
+    Lanes m, log_sum;
+    DLCORE_INLINE void write(int64_t i) const { write16(y + i, (load16(x + i) - m) - log_sum, true); }
+  } before = {};
+  const int64_t width = a.width, first = row;
+  for (; row < end; ++row) {
+    const float* x = a.x + row * width;
+    const Lanes m = splat16(finite_max(row_max(x, width)));
+    Lanes sum = zero_lanes();
+    const auto go = [&]<bool Writes>() DLCORE_LAMBDA {
+      for (int64_t i = 0; i < width; i += kLanes) {
+        sum = sum + quick_exp(load16(x + i) - m);
+        if constexpr (Writes) before.write(i);
+      }
+    };
+    row == first ? go.template operator()<false>() : go.template operator()<true>();
+    const float l = tree_sum(sum);
+    before = {x, a.out + row * width, m, splat16(l == 0.0f ? 0.0f : log1(l))};
+  }
+  for (int64_t i = 0; i < width && first < end; i += kLanes) before.write(i);
+  end_past();
+}
+
 void log_softmax(const RowsArgs& a) {
   for_rows(a.rows, a.width, 2, [&](int64_t row, int64_t end) {
     const int64_t width = a.width;
+    if (a.past) return log_softmax_past(a, row, end);
     for (; row + 2 <= end; row += 2) log_softmax_rows<2>(a.x + row * width, a.out + row * width, width);
     if (row < end) log_softmax_rows<1>(a.x + row * width, a.out + row * width, width);
   });
