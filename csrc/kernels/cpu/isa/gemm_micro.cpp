@@ -98,6 +98,29 @@ void tile(const TileArgs& t, int64_t column, int tail) {
   const int64_t a_row = t.a_row, a_step = t.a_step, b_row = t.b_row;
   const float *a[G], *b = nullptr;
   const auto go = [&](int64_t steps, auto from, auto to) DLCORE_LAMBDA {
+    // Constant offsets where A's rows or its columns are runs of memory: of four steps all but a few additions go.
+    if constexpr (W == 16 && V == 2 && !Partial && to - from == R) {
+      if (a_row == 1) {
+        const float* p = a[0];
+        for (; steps >= 4; steps -= 4) {
+#pragma GCC unroll 4
+          for (int u = 0; u < 4; ++u, p += a_step, b += b_row)
+            step<R, V, Partial, true, from, to>(
+                acc, [&](int r) DLCORE_LAMBDA { return p[r]; }, b, tail);
+        }
+#pragma GCC unroll 8
+        for (int g = 0; g < G; ++g) a[g] = p + 3 * g;
+      } else if (a_step == 1) {
+        for (; steps >= 4; steps -= 4) {
+#pragma GCC unroll 4
+          for (int u = 0; u < 4; ++u, b += b_row)
+            step<R, V, Partial, true, from, to>(
+                acc, [&](int r) DLCORE_LAMBDA { return a[r / 3][(r % 3) * a_row + u]; }, b, tail);
+#pragma GCC unroll 8
+          for (int g = 0; g < G; ++g) a[g] += 4;
+        }
+      }
+    }
     for (; steps > 0; --steps) {
       step<R, V, Partial, false, from, to>(
           acc, [&](int r) DLCORE_LAMBDA { return a[r / 3][(r % 3) * a_row]; }, b, tail);
