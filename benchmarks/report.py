@@ -9,12 +9,16 @@ from pathlib import Path
 import dlcore as dl
 
 
+def _processor(field: str) -> str:
+    """What /proc/cpuinfo says of it, or nothing."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(rf"{field}\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return found[1] if found else ""
+
+
 def machine() -> str:
     """The processor and what dlcore uses of it, for the line above a table."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists() and (found := re.search(r"model name\s*: (.*)", cpuinfo.read_text())):
-        name = found[1]
+    name = _processor("model name") or platform.processor() or platform.machine()
     info = dl.info()
     return f"Measured on {name}, {info['isa']}, {info['threads']} cores."
 
@@ -31,10 +35,12 @@ class Table:
 
     def write(self, path: Path, mark: str) -> None:
         """Replaces what stands between `<!-- mark:begin -->` and `<!-- mark:end -->`, or between the marks of the
-        instruction set in use (`mark-avx2`) where the document has these."""
+        instruction set in use (`mark-avx2`), or of it and the processor's maker (`mark-avx2-intel`), where the
+        document has these."""
         text = path.read_text()
         own = f"{mark}-{dl.info()['isa']}"
-        mark = own if f"<!-- {own}:begin -->" in text else mark
+        maker = {"GenuineIntel": "intel", "AuthenticAMD": "amd"}.get(_processor("vendor_id"), "other")
+        mark = next((m for m in (f"{own}-{maker}", own) if f"<!-- {m}:begin -->" in text), mark)
         begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
         if begin not in text or end not in text:
             raise SystemExit(f"{path} has no place marked {begin} … {end}")
