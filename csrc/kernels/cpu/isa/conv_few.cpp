@@ -157,7 +157,7 @@ void run_volume_few(const PointConv& conv, float* space) {
         const bool inside = slice >= 0 && slice < conv.source_d && h >= 0 && h < conv.source_h;
         return inside ? space + (slice * conv.source_h + h) * line : zeros;
       };
-      run_row(conv, left, stride, r / conv.dest_h, r % conv.dest_h, row_at, dest);
+      run_row(conv, row.left, stride, r / conv.dest_h, r % conv.dest_h, row_at, dest);
     });
   }
 }

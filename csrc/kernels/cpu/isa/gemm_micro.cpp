@@ -238,7 +238,7 @@ DLCORE_INLINE void ask_for_group(const float* p) {
 // instructions: there it is 87 against 79% of the peak.
 template <int R, int V, bool Columns, int kRow, int kSteps>
 DLCORE_INLINE void go_over(VF (&acc)[R][V], Place<R, Columns, kRow> place, int64_t length, Asking* asking = nullptr) {
-  const auto turn = [&] DLCORE_LAMBDA {
+  const auto turn = [&]() DLCORE_LAMBDA {
 #pragma GCC unroll 4
     for (int u = 0; u < kSteps; ++u) place.template multiply<0, R>(acc, u);
     place.advance(kSteps);
