@@ -674,9 +674,10 @@ for _b, _h, _t, _s, _d, _causal, _mask in (
     (2, 0, 3, 3, 4, 0, (2, 1, 3, 3)),
     (0, 2, 3, 3, 4, 1, None),
     (1, 2, 0, 3, 4, 0, None),
+    (1, 2, 40, 3, 0, 0, None),
 ):
     _q, _kv = (_b, _h, _t, _d), (_b, _h, _s, _d)
-    _more = {"scale": 1 / math.sqrt(_d), "causal": _causal, "label": f"c{_causal}"}
+    _more = {"scale": 1 / math.sqrt(max(1, _d)), "causal": _causal, "label": f"c{_causal}"}
     _small = 0 < _b * _h * _t * _s < 200
     for _fill in ("normal", "mask") if _mask else ("",):
         _masks = (Arg(_mask, _fill),) if _mask else ()

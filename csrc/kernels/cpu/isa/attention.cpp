@@ -74,10 +74,10 @@ void forward_blocks(const AttentionArgs& a, int64_t head, int64_t first, float* 
 }
 
 void forward(const AttentionArgs& a) {
-  const int64_t tasks = attention_tasks(a, false) / a.heads;  // a head
-  deal(a, false, a.heads * a.queries * a.keys * (a.size / 8 + 2), [&](int64_t task, float* scratch) {
-    forward_blocks(a, task / tasks, task % tasks * (kForwardBlocks * kQueryBlock), scratch);
-  });
+  constexpr int64_t kTask = kForwardBlocks * kQueryBlock;  // queries
+  const int64_t tasks = (a.queries + kTask - 1) / kTask;
+  deal(a, false, a.heads * a.queries * a.keys * (a.size / 8 + 2),
+       [&](int64_t task, float* scratch) { forward_blocks(a, task / tasks, task % tasks * kTask, scratch); });
 }
 
 }  // namespace

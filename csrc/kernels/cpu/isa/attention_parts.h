@@ -212,7 +212,7 @@ void weigh_rows(const Block& b, int64_t from, int64_t to, Each<const float> weig
 // Each of its columns goes over the rows anew: as many at a time as stay in the second-level cache.
 inline void weigh_all(const Blocks& all, Each<const float> weights, Rows<const float> rows, int64_t size,
                       Each<float> out) {
-  const int64_t fit = 16384 / rows.stride, most = fit < 128 ? 128 : fit > 512 ? 512 : fit;
+  const int64_t fit = 16384 / (rows.stride > 0 ? rows.stride : 1), most = fit < 128 ? 128 : fit > 512 ? 512 : fit;
   for (int n = 0; n < all.count; ++n)
     for (int64_t c = 0; c < size; ++c) store16(out.of(n) + c * kLanes, zero_lanes());
   const int64_t end = all.blocks[all.count - 1].end;
